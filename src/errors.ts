@@ -1,0 +1,75 @@
+import type { OwnerIdentity } from './task/types.js';
+
+/**
+ * Why a call was refused or failed. Codes are a promise: new ones may be added in a minor release, none changes its meaning.
+ *
+ * - `INVALID_OPTIONS`: an option of `open` is missing, of a wrong type or out of range. Nothing was touched.
+ * - `INVALID_SPEC`: a task spec, patch, filter or call option is wrong. Nothing was touched.
+ * - `INVALID_TASK_ID`: the id does not match `^[a-z0-9]+(?:[-_][a-z0-9]+)*$` or is longer than 64 characters.
+ * - `INVALID_INPUT`: the answer to a waiting task is not JSON or does not satisfy the schema that was asked for. The task goes on waiting.
+ * - `CAPACITY_EXCEEDED`: no slot is free, and the call does not queue. Nothing was launched.
+ * - `TASK_EXISTS`: the id is taken, or the idempotency key belongs to a task of another kind.
+ * - `TASK_NOT_FOUND`: there is no such task (any more).
+ * - `TASK_NOT_WAITING`: `provideInput` was called for a task that waits for nothing.
+ * - `DIRECTORY_OWNED`: another manager owns the directory; `owner` says which.
+ * - `OWNERSHIP_LOST`: another manager took the directory over; this one stopped writing.
+ * - `LAUNCH_FAILED`: the work could not be started; the task is on record as `failed` and its slot is free.
+ * - `STORAGE_FAILED`: the disk refused; `cause` is the system's error.
+ * - `UNKNOWN_KIND`: the manager was not opened with this kind.
+ * - `UNKNOWN_HOOK`: the manager, or the task, has no hook of this name.
+ * - `RECORD_UNSUPPORTED`: the record was written by a newer version and is never rewritten by this one.
+ * - `MANAGER_CLOSED`: the manager is closed, or was closed during the wait.
+ */
+export type BackgroundTaskErrorCode =
+  | 'INVALID_OPTIONS'
+  | 'INVALID_SPEC'
+  | 'INVALID_INPUT'
+  | 'INVALID_TASK_ID'
+  | 'CAPACITY_EXCEEDED'
+  | 'TASK_EXISTS'
+  | 'TASK_NOT_FOUND'
+  | 'TASK_NOT_WAITING'
+  | 'DIRECTORY_OWNED'
+  | 'OWNERSHIP_LOST'
+  | 'LAUNCH_FAILED'
+  | 'STORAGE_FAILED'
+  | 'UNKNOWN_KIND'
+  | 'UNKNOWN_HOOK'
+  | 'RECORD_UNSUPPORTED'
+  | 'MANAGER_CLOSED';
+
+/** The one error class of this package: every refused call and every `error` event carries one. */
+export class BackgroundTaskError extends Error {
+  override readonly name = 'BackgroundTaskError';
+  /** What happened, for programs; see {@link BackgroundTaskErrorCode}. */
+  readonly code: BackgroundTaskErrorCode;
+  /** The task that it happened to; absent where there is none. */
+  declare readonly taskId?: string;
+  /** With `DIRECTORY_OWNED`: who owns the directory. */
+  declare readonly owner?: OwnerIdentity;
+
+  /** @internal */
+  constructor(
+    code: BackgroundTaskErrorCode,
+    message: string,
+    extra: { cause?: unknown; taskId?: string | undefined; owner?: OwnerIdentity | null | undefined } = {},
+  ) {
+    super(message, extra.cause === undefined ? undefined : { cause: extra.cause });
+    this.code = code;
+    if (extra.taskId !== undefined) this.taskId = extra.taskId;
+    if (extra.owner) this.owner = extra.owner;
+  }
+}
+
+/**
+ * Thrown by a hook to say that trying again is pointless: the delivery fails at once, without further attempts.
+ * Recognised by its `name` too, so that one from another copy of this package counts.
+ */
+export class PermanentDeliveryError extends Error {
+  override readonly name: string = 'PermanentDeliveryError';
+}
+
+/** A caught value as an `Error`: what was thrown may be anything. */
+export function asError(value: unknown): Error {
+  return value instanceof Error ? value : new Error(`Thrown: ${String(value)}`, { cause: value });
+}

@@ -1,0 +1,2 @@
+export type { BackgroundTaskErrorCode } from './errors.js';
+export { BackgroundTaskError, PermanentDeliveryError } from './errors.js';

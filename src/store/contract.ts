@@ -1,0 +1,41 @@
+import type { TaskRecord } from '../task/record.js';
+import type { JsonValue, OwnerIdentity } from '../task/types.js';
+
+/** A record that could not be read: set aside, or left where it is (`movedTo: null`). */
+export interface RejectedRecord {
+  /** Where it was. */
+  readonly path: string;
+  /** Where it is now; `null`: it was left in place. */
+  readonly movedTo: string | null;
+  readonly reason: string;
+}
+
+/** What a store found when it was read. */
+export interface LoadedRecords {
+  readonly records: readonly TaskRecord[];
+  readonly rejected: readonly RejectedRecord[];
+}
+
+/**
+ * Durable records, without paths: the file store is the first implementation, a shared database the next.
+ * A store is owned by one manager at a time; every write checks that it still is, and throws `OWNERSHIP_LOST` where it is not.
+ * Every other failure is `STORAGE_FAILED` with the system's error as its cause.
+ */
+export interface TaskStore {
+  /** Who this manager is. */
+  readonly owner: OwnerIdentity;
+  /** Reads every record, sets aside what cannot be read, sweeps what dead owners left. Called once. */
+  load(): Promise<LoadedRecords>;
+  /** Durable and whole when it resolves; on a failure the previous record is untouched. One call at a time for each id. */
+  put(record: TaskRecord): Promise<void>;
+  /** Removes the record and all that belongs to it, the record last: a crash in between leaves a record to remove again. */
+  remove(taskId: string): Promise<void>;
+  /** Keeps a result that is too large for the record; durable when it resolves. */
+  putResult(taskId: string, result: JsonValue): Promise<void>;
+  /** The result that `putResult` kept, or `undefined`. */
+  getResult(taskId: string): Promise<JsonValue | undefined>;
+  /** Looks whether another manager took over; where one did, `onFenced` is called once, and every later write fails. */
+  checkOwnership(): Promise<void>;
+  /** Gives ownership up; needs no disk space. Idempotent. */
+  release(): Promise<void>;
+}

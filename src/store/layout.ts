@@ -1,0 +1,44 @@
+import { join } from 'node:path';
+
+/** Where everything is below a directory: the one place that builds paths from ids. Ids were checked before they come here. */
+export class Layout {
+  /** The real path of the directory. */
+  readonly directory: string;
+  /** One folder on purpose: one watcher sees every exit. */
+  readonly runDir: string;
+  readonly ownerDir: string;
+  readonly rejectedDir: string;
+  /** Folders of legacy tasks whose name is not the task's id. */
+  readonly #legacyFolders = new Map<string, string>();
+
+  constructor(directory: string) {
+    this.directory = directory;
+    this.runDir = join(directory, '.run');
+    this.ownerDir = join(directory, '.owner');
+    this.rejectedDir = join(directory, '.rejected');
+  }
+
+  recordPath(taskId: string): string {
+    return join(this.directory, `${taskId}.json`);
+  }
+  taskDir(taskId: string): string {
+    return join(this.directory, this.#legacyFolders.get(taskId) ?? taskId);
+  }
+  outputPath(taskId: string): string {
+    return join(this.taskDir(taskId), 'output.log');
+  }
+  resultPath(taskId: string): string {
+    return join(this.directory, taskId, 'result.json');
+  }
+  pidPath(taskId: string): string {
+    return join(this.runDir, `${taskId}.pid`);
+  }
+  exitPath(taskId: string): string {
+    return join(this.runDir, `${taskId}.exit`);
+  }
+
+  /** A legacy task's output stays in its old folder, whose name may hold capitals. */
+  useLegacyFolder(taskId: string, folder: string): void {
+    this.#legacyFolders.set(taskId, folder);
+  }
+}

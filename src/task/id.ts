@@ -1,0 +1,29 @@
+import { randomInt } from 'node:crypto';
+import { BackgroundTaskError } from '../errors.js';
+
+/** What an id looks like: safe as a file name on every system, and never a path. */
+export const namePattern = /^[a-z0-9]+(?:[-_][a-z0-9]+)*$/;
+export const MAX_ID_LENGTH = 64;
+
+const alphabet = '0123456789abcdefghijklmnopqrstuvwxyz';
+
+export function isTaskId(value: unknown): value is string {
+  return typeof value === 'string' && value.length <= MAX_ID_LENGTH && namePattern.test(value);
+}
+
+/** Checked before any path is built from an id. Throws `INVALID_TASK_ID`. */
+export function assertTaskId(value: unknown): asserts value is string {
+  if (isTaskId(value)) return;
+  const shown = typeof value === 'string' ? JSON.stringify(value.slice(0, 80)) : String(value);
+  throw new BackgroundTaskError(
+    'INVALID_TASK_ID',
+    `expected a task id of 1 to ${MAX_ID_LENGTH} characters matching ${namePattern.source}, got ${shown}`,
+  );
+}
+
+/** `<prefix>-<8 of 0-9a-z>`. */
+export function newTaskId(prefix: string): string {
+  let id = `${prefix}-`;
+  for (let i = 0; i < 8; i++) id += alphabet[randomInt(alphabet.length)];
+  return id;
+}

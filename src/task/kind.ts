@@ -1,0 +1,221 @@
+/*
+ * Kinds: what the manager needs to know to launch, look at and stop a sort of work. The public half carries types; the private half,
+ * KindRuntime, is reached by a registered symbol, so that a kind defined with the CommonJS copy works in the ESM one.
+ */
+import { BackgroundTaskError } from '../errors.js';
+import { isTaskId, MAX_ID_LENGTH, namePattern } from './id.js';
+import { checkSchema, isStandardSchema } from './schema.js';
+import type {
+  AnyTask,
+  Awaitable,
+  FunctionTask,
+  JsonObject,
+  JsonValue,
+  ProcessTask,
+  Progress,
+  StandardSchema,
+  TaskError,
+  TaskOf,
+  UnknownTask,
+} from './types.js';
+
+/** What in-process work is given: see each member. */
+export interface RunContext<Details> {
+  readonly taskId: string;
+  /** 1, and one more for each time that `recover` took the task up again. */
+  readonly attempt: number;
+  readonly details: Readonly<Details>;
+  /** Aborted by a stop. `signal.reason` is an `AbortError` (`TimeoutError` for a deadline) whose `cause` is the stop on record. */
+  readonly signal: AbortSignal;
+  /** Adds to the task's output, in the order of the calls. Resolves once written to the file: awaiting it bounds the memory. */
+  appendOutput(chunk: string | Uint8Array): Promise<void>;
+  /** `task:progress` at once; durable at most once a second, and always with the outcome. */
+  reportProgress(progress: {
+    message?: string | undefined;
+    current?: number | undefined;
+    total?: number | undefined;
+  }): void;
+  /** Durable when it resolves. What the work only learns once it runs: an agent id, a container id. */
+  updateDetails(patch: Partial<Details>): Promise<void>;
+  /**
+   * Asks whoever calls `provideInput`; the task is `waiting` meanwhile, and keeps its slot and its deadline. The answer is checked
+   * against `schema` and durable before this resolves. A second request while one is open waits its turn. Rejects with
+   * `signal.reason` on a stop.
+   */
+  requestInput(prompt: string, options?: { data?: JsonValue | undefined }): Promise<JsonValue>;
+  requestInput<T>(prompt: string, options: { data?: JsonValue | undefined; schema: StandardSchema<T> }): Promise<T>;
+}
+/** In-process work: ends as its promise does. */
+export type Run<Details, Result> = (context: RunContext<Details>) => Awaitable<Result>;
+
+/** What `start` of a kind that outlives the host is given. */
+export interface StartContext<Details> {
+  readonly taskId: string;
+  readonly attempt: number;
+  readonly details: Readonly<Details>;
+  /** Whatever the work appends to this file is its output. Exists, mode 0600. */
+  readonly outputPath: string;
+  /** Aborted when the manager closes during the launch. */
+  readonly signal: AbortSignal;
+}
+
+/** How work that outlives the host goes, as its kind found it. */
+export type Probe<Details, Result> =
+  | {
+      readonly state: 'running';
+      readonly details?: Partial<Details>;
+      readonly progress?: Omit<Progress, 'updatedAt'>;
+    }
+  | { readonly state: 'waiting'; readonly prompt: string; readonly details?: Partial<Details> }
+  | {
+      readonly state: 'completed';
+      readonly result?: Result;
+      readonly details?: Partial<Details>;
+      readonly endedAt?: number;
+    }
+  | {
+      readonly state: 'failed';
+      readonly error: TaskError;
+      readonly details?: Partial<Details>;
+      readonly endedAt?: number;
+    }
+  /** Not there any more and nothing says how it ended. A probe that throws settles nothing. */
+  | { readonly state: 'gone'; readonly endedAt?: number };
+
+/** A kind of task, made by {@link defineTaskKind} and given to `open({ kinds })`. */
+export interface TaskKind<Name extends string, Details, Result, Input = undefined, Survives extends boolean = boolean> {
+  readonly name: Name;
+  /** Whether `task` is of this kind and its details and result satisfy the schemas. */
+  is(task: AnyTask): task is TaskOf<Name, Details, Result>;
+  /** @internal carries the types; never set */
+  readonly '~types'?: {
+    readonly details: Details;
+    readonly result: Result;
+    readonly input: Input;
+    readonly survives: Survives;
+  };
+}
+/** Any kind, for constraints. */
+export type AnyTaskKind = TaskKind<string, any, any, any, boolean>;
+
+/** What both sorts of kinds have in common. */
+export interface KindBase<Name extends string, Details, Result> {
+  /** Lower-case letters and digits in groups joined by `-` or `_`, at most 40 characters. `process` and `function` are taken. */
+  name: Name;
+  /** Checked at registration, at each update and by `is`. */
+  details: StandardSchema<Details>;
+  /** Checked when the work returns (a result that fails it makes the task `failed`) and by `is`. Absent: any JSON. */
+  result?: StandardSchema<Result> | undefined;
+  /** Ids are `<idPrefix>-<8>`. Default: the name. */
+  idPrefix?: string | undefined;
+}
+
+/**
+ * The private half of a kind, without its types. `start` present: the work outlives the host, and `probe` says how it goes.
+ * @internal
+ */
+export interface KindRuntime {
+  readonly name: string;
+  readonly idPrefix: string;
+  readonly details: StandardSchema;
+  readonly result: StandardSchema | undefined;
+  readonly start?: (context: StartContext<any> & { readonly task: AnyTask }, input: any) => Awaitable<object | void>;
+  readonly probe?: (task: any) => Awaitable<Probe<JsonObject, unknown>>;
+  readonly stop?: (task: any, how: 'terminate' | 'kill') => Awaitable<void>;
+  readonly provideInput?: (task: any, value: JsonValue) => Awaitable<void>;
+  readonly recover?: (task: any) => Awaitable<unknown>;
+  /** Called once the outcome of a task is durable, for built-in kinds that keep files of their own. */
+  readonly settled?: (task: any) => Awaitable<void>;
+}
+
+const callbacks = ['start', 'probe', 'stop', 'provideInput', 'recover', 'settled'] as const;
+
+const runtimeKey = Symbol.for('holdfast.kind');
+
+/**
+ * Defines a kind whose work outlives the host: `start` launches it, `probe` says how it goes (asked by every reconcile), `stop` ends it.
+ * Throws `INVALID_OPTIONS` for a definition that cannot work.
+ */
+export function defineTaskKind<const Name extends string, Details, Input, Result = JsonValue>(
+  definition: KindBase<Name, Details, Result> & {
+    /** `input` is the spec's, held in memory and never recorded: environment, secrets, prompts. Annotate it: its type is the spec's. */
+    start(context: StartContext<NoInfer<Details>>, input: Input): Awaitable<Partial<NoInfer<Details>> | void>;
+    /** How the work goes. Throwing settles nothing: the failure is reported and the next reconcile asks again. Limited to 30 s. */
+    probe(task: TaskOf<Name, NoInfer<Details>, NoInfer<Result>>): Awaitable<Probe<NoInfer<Details>, NoInfer<Result>>>;
+    /** `terminate` first; `kill` once the grace is over, again until the probe says that it ended. */
+    stop?(task: TaskOf<Name, NoInfer<Details>, NoInfer<Result>>, how: 'terminate' | 'kill'): Awaitable<void>;
+    /** The owner died and so did the work: input for a next attempt, or nothing, and the task is lost. */
+    recover?(task: TaskOf<Name, NoInfer<Details>, NoInfer<Result>>): Awaitable<{ input: NoInfer<Input> } | undefined>;
+    /** What `provideInput` does while a probe says `waiting`. */
+    provideInput?(task: TaskOf<Name, NoInfer<Details>, NoInfer<Result>>, value: JsonValue): Awaitable<void>;
+  },
+): TaskKind<Name, Details, Result, Input, true>;
+/** Defines a kind whose work lives in the host: each spec brings its `run`. Throws `INVALID_OPTIONS` for a definition that cannot work. */
+export function defineTaskKind<const Name extends string, Details, Result = JsonValue>(
+  definition: KindBase<Name, Details, Result> & {
+    /** The owner died and the work with it: a `run` for a next attempt, or nothing, and the task is lost. */
+    recover?(
+      task: TaskOf<Name, NoInfer<Details>, NoInfer<Result>>,
+    ): Awaitable<Run<NoInfer<Details>, NoInfer<Result>> | undefined>;
+    start?: never;
+    probe?: never;
+  },
+): TaskKind<Name, Details, Result, undefined, false>;
+export function defineTaskKind(definition: any): any {
+  const runtime = checkDefinition(definition);
+  const kind = {
+    name: runtime.name,
+    is: (task: AnyTask): task is TaskOf<string, any, any> =>
+      String(task.kind) === runtime.name && detailsFit(runtime, task) && resultFits(runtime, task),
+  };
+  Object.defineProperty(kind, runtimeKey, { value: runtime });
+  return Object.freeze(kind);
+}
+
+function checkDefinition(definition: KindBase<string, any, any> & Partial<KindRuntime>): KindRuntime {
+  const problems: string[] = [];
+  const { name, details, result, idPrefix = name } = definition;
+  if (!isKindName(name)) problems.push(`name: expected ${namePattern.source}, at most 40 characters, got ${name}`);
+  if (!isKindName(idPrefix)) problems.push(`idPrefix: expected ${namePattern.source}, at most 40 characters`);
+  if (!isStandardSchema(details)) problems.push('details: expected a Standard Schema (zod, valibot, arktype)');
+  if (result !== undefined && !isStandardSchema(result)) problems.push('result: expected a Standard Schema or nothing');
+  for (const key of callbacks) {
+    const given = definition[key];
+    if (given !== undefined && typeof given !== 'function')
+      problems.push(`${key}: expected a function, got ${typeof given}`);
+  }
+  if ((definition.start === undefined) !== (definition.probe === undefined)) {
+    problems.push('start and probe: expected both, or neither');
+  }
+  if (problems.length > 0) throw new BackgroundTaskError('INVALID_OPTIONS', `task kind: ${problems.join('; ')}`);
+  // Methods keep their receiver: a definition may be an object with `this`.
+  const bound = callbacks.flatMap((key) => (definition[key] ? [[key, definition[key].bind(definition)]] : []));
+  return Object.freeze({ name, idPrefix, details, result, ...Object.fromEntries(bound) }) as KindRuntime;
+}
+
+function isKindName(name: unknown): boolean {
+  return isTaskId(name) && name.length <= MAX_ID_LENGTH - 24;
+}
+
+/** Whether the details on record satisfy the kind's schema: where not, the task is listed and kept but not probed. */
+export function detailsFit(kind: KindRuntime, task: AnyTask): boolean {
+  return checkSchema(kind.details, task.details).ok;
+}
+
+function resultFits(kind: KindRuntime, task: AnyTask): boolean {
+  return task.result === undefined || kind.result === undefined || checkSchema(kind.result, task.result).ok;
+}
+
+/** The private half of a kind; `undefined` for a value that `defineTaskKind` did not make. @internal */
+export function runtimeOf(kind: unknown): KindRuntime | undefined {
+  return (kind as { [runtimeKey]?: KindRuntime } | null | undefined)?.[runtimeKey];
+}
+
+/** What a manager with these kinds hands out. `switch (task.kind)` narrows; `default` is {@link UnknownTask}. */
+export type Task<K extends AnyTaskKind = never> = ProcessTask | FunctionTask | TaskOfKind<K> | UnknownTask;
+/** The task type of a kind. */
+export type TaskOfKind<K> = K extends TaskKind<infer N, infer D, infer R, any, boolean> ? TaskOf<N, D, R> : never;
+/** The names of the kinds of a manager. */
+export type KindName<K extends AnyTaskKind> = 'process' | 'function' | K['name'];
+/** The task type of a kind's name. */
+export type TaskNamed<K extends AnyTaskKind, N> = Extract<Task<K>, { readonly kind: N }>;

@@ -1,0 +1,156 @@
+/** Any JSON value. */
+export type JsonValue = string | number | boolean | null | readonly JsonValue[] | { readonly [key: string]: JsonValue };
+/** A JSON object. */
+export type JsonObject = { readonly [key: string]: JsonValue };
+/** A value, or a promise of it. */
+export type Awaitable<T> = T | PromiseLike<T>;
+
+/**
+ * Standard Schema v1, copied in as its authors advise (https://standardschema.dev): zod 3.24+ and 4, valibot and arktype all satisfy it.
+ * Schemas given to holdfast must be synchronous and without transforms.
+ */
+export interface StandardSchema<Output = unknown> {
+  readonly '~standard': {
+    readonly version: 1;
+    readonly vendor: string;
+    readonly validate: (value: unknown) => unknown;
+    readonly types?: { readonly input: unknown; readonly output: Output } | undefined;
+  };
+}
+
+/** A task that has not ended: `queued` waits for a slot, `running` works, `waiting` wants an answer (and keeps its slot). */
+export type ActiveStatus = 'queued' | 'running' | 'waiting';
+/** A task that has ended. Nothing leaves a terminal status. */
+export type TerminalStatus = 'completed' | 'failed' | 'timed_out' | 'killed' | 'lost';
+/** Every status that a record can have. */
+export type TaskStatus = ActiveStatus | TerminalStatus;
+/** Who or what asked a task to stop. The first cause on record wins. */
+export type StopCause = 'user' | 'deadline' | 'output_limit' | 'shutdown';
+/** How an owed delivery stands: `failed` is the dead letter, `skipped` was withdrawn. */
+export type HookState = 'pending' | 'delivered' | 'failed' | 'skipped';
+
+/** An error as it is recorded; the message is cut at 8 KiB. */
+export interface TaskError {
+  readonly name: string;
+  readonly message: string;
+  readonly code?: string;
+}
+/** What a task last said of its progress. */
+export interface Progress {
+  readonly message?: string;
+  readonly current?: number;
+  readonly total?: number;
+  /** Milliseconds since the epoch. */
+  readonly updatedAt: number;
+}
+/** The question that a waiting task asks. */
+export interface WaitingFor {
+  readonly prompt: string;
+  readonly data?: JsonValue;
+  /** Milliseconds since the epoch. */
+  readonly requestedAt: number;
+}
+/** One hook's share of a task: what is owed to it, or how the delivery ended. */
+export interface OwedDelivery {
+  readonly state: HookState;
+  /** Attempts that were made, over all hosts. */
+  readonly attempts: number;
+  readonly lastError?: TaskError;
+  /** Milliseconds since the epoch; only between two attempts. */
+  readonly nextAttemptAt?: number;
+  /** Milliseconds since the epoch; only once delivered. */
+  readonly deliveredAt?: number;
+}
+/** Who owns a directory, or launched or adopted a task: enough to tell later whether that owner still lives. */
+export interface OwnerIdentity {
+  /** Random, one per manager. */
+  readonly instanceId: string;
+  readonly hostname: string;
+  /** Changes with every boot of the machine. */
+  readonly bootId: string;
+  /** The pid namespace in which `pid` means something. */
+  readonly pidNamespace: string;
+  readonly pid: number;
+  /** The start time of `pid` in clock ticks since boot: tells a recycled pid from the owner's. */
+  readonly startTicks: string;
+}
+/** The stop on record: written before the first signal is sent. */
+export interface TaskStop {
+  readonly cause: StopCause;
+  readonly reason?: string;
+  /** Milliseconds since the epoch. */
+  readonly requestedAt: number;
+}
+
+/** One frozen snapshot of a task: its record, typed by its kind. All times are milliseconds since the epoch. */
+export interface TaskOf<Kind, Details, Result = JsonValue> {
+  readonly taskId: string;
+  readonly kind: Kind;
+  readonly description: string;
+  readonly status: TaskStatus;
+  /** `false` while a foreground caller still waits for it. */
+  readonly detached: boolean;
+  readonly createdAt: number;
+  /** `null` while queued, and for a task whose launch failed. */
+  readonly startedAt: number | null;
+  /** The true end, also of a task that ended while no host was alive; `null` while active. */
+  readonly endedAt: number | null;
+  /** Absent or 0: no deadline. Counts from `startedAt`. */
+  readonly timeoutMs?: number;
+  /** Absolute, so that it survives a restart. */
+  readonly deadlineAt?: number;
+  readonly group?: string;
+  readonly idempotencyKey?: string;
+  /** 1, and one more for each time that `recover` took the task up again. */
+  readonly attempt: number;
+  /** `null`: read from a legacy record that never had an owner. */
+  readonly owner: OwnerIdentity | null;
+  readonly stop?: TaskStop;
+  /** Why it ended, for people. */
+  readonly stopReason?: string;
+  readonly progress?: Progress;
+  /** Only while `waiting`. */
+  readonly waitingFor?: WaitingFor;
+  /** The last question that was answered. */
+  readonly lastInput?: { readonly prompt: string; readonly value: JsonValue; readonly answeredAt: number };
+  /** Only when `failed`. */
+  readonly error?: TaskError;
+  /** What the work returned; absent while active, and where it was too large for the record (`readResult` has it). */
+  readonly result?: Result;
+  readonly details: Readonly<Details>;
+  /** The host's own JSON, never interpreted. */
+  readonly metadata: JsonObject;
+  /** What is owed to which hook. */
+  readonly hooks: { readonly [hook: string]: OwedDelivery };
+}
+
+/** The fields of a process task. `cwd` and `pid` are null where a legacy record never had them. */
+export interface ProcessDetails {
+  /** A string (run by `/bin/sh -c`) or an argument vector. */
+  command: string | readonly string[];
+  cwd: string | null;
+  /** The supervisor's pid, which is also its session and process group. */
+  pid: number | null;
+  /** The number the shell gave: 0 to 255, 128+n after signal n; `null` until it ended, or when nobody saw it end. */
+  exitCode: number | null;
+  /** Named for 128+n. It may have been an exit code: a shell does not tell the two apart. */
+  signal: string | null;
+}
+/** A task of the built-in kind `process`. */
+export type ProcessTask = TaskOf<'process', ProcessDetails, never>;
+/** A task of the built-in kind `function`. */
+export type FunctionTask<Result = JsonValue> = TaskOf<'function', JsonObject, Result>;
+
+declare const unknownKind: unique symbol;
+/**
+ * The kind of a record that this host did not define. Not `string`, on purpose: a `string` member would keep `task.kind === 'process'`
+ * from narrowing. `String(task.kind)` gives the name.
+ */
+export interface UnknownKind extends string {
+  readonly [unknownKind]: true;
+}
+/** A task of a kind that this host did not define: listed and kept, never probed. */
+export type UnknownTask = TaskOf<UnknownKind, JsonObject>;
+
+/** What every guard accepts: a task of any kind. */
+export type AnyTask = TaskOf<string | UnknownKind, unknown, unknown>;
