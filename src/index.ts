@@ -1,2 +1,57 @@
 export type { BackgroundTaskErrorCode } from './errors.js';
 export { BackgroundTaskError, PermanentDeliveryError } from './errors.js';
+export type { BackgroundTaskEvents, ReconcileReport } from './events.js';
+export type { Delivery, DeliveryEntry, Hook, HookDefinition, HookOptions } from './hooks/types.js';
+export { parseTaskRecord } from './legacy/index.js';
+export type { LegacyShape } from './legacy/types.js';
+export type { PruneOptions } from './lifecycle/retention.js';
+export type { StopOptions } from './lifecycle/stopping.js';
+export type { WaitOptions } from './lifecycle/waits.js';
+export type { CloseOptions, ManagerStatus } from './manager.js';
+export { BackgroundTaskManager } from './manager.js';
+export type { OpenOptions } from './options.js';
+export type { OutputWindow, ReadOutputOptions } from './output/types.js';
+export type { ImportReport, ReadReport } from './records.js';
+export { importTasks, readTasks } from './records.js';
+export type { TaskFilter } from './task/filter.js';
+export { isFunctionTask, isProcessTask } from './task/guards.js';
+export type {
+  AnyTaskKind,
+  KindBase,
+  KindName,
+  Probe,
+  Run,
+  RunContext,
+  StartContext,
+  Task,
+  TaskKind,
+  TaskNamed,
+  TaskOfKind,
+} from './task/kind.js';
+export { defineTaskKind } from './task/kind.js';
+export type { FunctionSpec, ProcessSpec, Slot, SpecBase, SpecNamed, SpecOfKind } from './task/spec.js';
+export { isTerminal, isTerminalStatus } from './task/status.js';
+export type {
+  ActiveStatus,
+  AnyTask,
+  Awaitable,
+  FunctionTask,
+  HookState,
+  JsonObject,
+  JsonValue,
+  OwedDelivery,
+  OwnerIdentity,
+  ProcessDetails,
+  ProcessTask,
+  Progress,
+  StandardSchema,
+  StopCause,
+  TaskError,
+  TaskOf,
+  TaskStatus,
+  TaskStop,
+  TerminalStatus,
+  UnknownKind,
+  UnknownTask,
+  WaitingFor,
+} from './task/types.js';

@@ -27,6 +27,10 @@ export class Layout {
   outputPath(taskId: string): string {
     return join(this.taskDir(taskId), 'output.log');
   }
+  /** The record of a legacy task, in the folder of its output. */
+  legacyRecordPath(taskId: string): string {
+    return join(this.taskDir(taskId), 'task.json');
+  }
   resultPath(taskId: string): string {
     return join(this.directory, taskId, 'result.json');
   }
@@ -40,5 +44,9 @@ export class Layout {
   /** A legacy task's output stays in its old folder, whose name may hold capitals. */
   useLegacyFolder(taskId: string, folder: string): void {
     this.#legacyFolders.set(taskId, folder);
+  }
+  /** The task is gone: a new one of the same id has nothing to do with the old folder. */
+  forgetLegacyFolder(taskId: string): void {
+    this.#legacyFolders.delete(taskId);
   }
 }

@@ -124,8 +124,24 @@ export interface KindRuntime {
   readonly stop?: (task: any, how: 'terminate' | 'kill') => Awaitable<void>;
   readonly provideInput?: (task: any, value: JsonValue) => Awaitable<void>;
   readonly recover?: (task: any) => Awaitable<unknown>;
+  /** How a spec of this kind is read, where it is not `details` with `run` or `input`. */
+  readonly spec?: SpecReader;
   /** Called once the outcome of a task is durable, for built-in kinds that keep files of their own. */
   readonly settled?: (task: any) => Awaitable<void>;
+}
+
+/**
+ * The fields that a kind's specs have beside the common ones, and what they mean.
+ * @internal
+ */
+export interface SpecReader {
+  /** A zod shape. */
+  readonly fields: Readonly<Record<string, unknown>>;
+  read(spec: any): {
+    readonly details: unknown;
+    readonly input: unknown;
+    readonly maxOutputBytes?: number | undefined;
+  };
 }
 
 const callbacks = ['start', 'probe', 'stop', 'provideInput', 'recover', 'settled'] as const;
@@ -190,7 +206,7 @@ function checkDefinition(definition: KindBase<string, any, any> & Partial<KindRu
   if (problems.length > 0) throw new BackgroundTaskError('INVALID_OPTIONS', `task kind: ${problems.join('; ')}`);
   // Methods keep their receiver: a definition may be an object with `this`.
   const bound = callbacks.flatMap((key) => (definition[key] ? [[key, definition[key].bind(definition)]] : []));
-  return Object.freeze({ name, idPrefix, details, result, ...Object.fromEntries(bound) }) as KindRuntime;
+  return Object.freeze({ name, idPrefix, details, result, spec: definition.spec, ...Object.fromEntries(bound) }) as KindRuntime;
 }
 
 function isKindName(name: unknown): boolean {

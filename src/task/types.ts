@@ -146,7 +146,8 @@ declare const unknownKind: unique symbol;
  * The kind of a record that this host did not define. Not `string`, on purpose: a `string` member would keep `task.kind === 'process'`
  * from narrowing. `String(task.kind)` gives the name.
  */
-export interface UnknownKind extends string {
+// biome-ignore lint/complexity/noBannedTypes: the wrapper type is the point, see above.
+export interface UnknownKind extends String {
   readonly [unknownKind]: true;
 }
 /** A task of a kind that this host did not define: listed and kept, never probed. */

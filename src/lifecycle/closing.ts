@@ -1,0 +1,96 @@
+/*
+ * How a manager ends: by being closed, or by losing its directory. Calls are refused from the first moment; waits are told only when
+ * everything that closing ends has ended.
+ */
+import { BackgroundTaskError } from '../errors.js';
+import type { Core } from './core.js';
+import type { Engine } from './engine.js';
+import type { Entry } from './entry.js';
+import type { StopOptions } from './stopping.js';
+
+/** Work that does not end after its grace was over for so long is left to the next owner: its stop is on record. */
+const LAST_WAIT_MS = 10_000;
+
+export class Closing {
+  readonly #core: Core;
+  readonly #engine: Engine;
+  /** Registrations under way: what they launch must be judged like everything else. */
+  readonly #registrations = new Set<Promise<unknown>>();
+  #refusal: BackgroundTaskError | undefined;
+  #closed: Promise<void> | undefined;
+
+  constructor(core: Core, engine: Engine) {
+    this.#core = core;
+    this.#engine = engine;
+  }
+
+  /** Throws `MANAGER_CLOSED` or `OWNERSHIP_LOST`. */
+  assertOpen(): void {
+    if (!this.#refusal) return;
+    const { code, message, owner } = this.#refusal;
+    throw new BackgroundTaskError(code, message, { owner });
+  }
+
+  async track<T>(registration: Promise<T>): Promise<T> {
+    this.#registrations.add(registration);
+    try {
+      return await registration;
+    } finally {
+      this.#registrations.delete(registration);
+    }
+  }
+
+  /** Another manager took over. `false`: this one had ended already. */
+  fence(error: BackgroundTaskError): boolean {
+    if (this.#refusal) return false;
+    this.#refusal = error;
+    this.#engine.fence(error);
+    return true;
+  }
+
+  close(options: StopOptions & { tasks?: 'leave' | 'stop' | undefined }): Promise<void> {
+    this.#closed ??= this.#close(options);
+    return this.#closed;
+  }
+
+  async #close({ tasks = 'leave', ...stop }: StopOptions & { tasks?: 'leave' | 'stop' | undefined }): Promise<void> {
+    if (this.#refusal) return this.#core.store.release();
+    const refusal = new BackgroundTaskError('MANAGER_CLOSED', 'the manager is closed');
+    this.#refusal = refusal;
+    const graceMs = stop.graceMs ?? this.#core.settings.stopGraceMs;
+    const quiet = this.#engine.quiesce(graceMs);
+    await Promise.allSettled([...this.#registrations]);
+    const ending = [...this.#core.table.active()].filter((entry) => tasks === 'stop' || endsWithHost(entry));
+    await Promise.all(ending.map((entry) => this.#end(entry, { ...stop, graceMs })));
+    await quiet;
+    const failure = await this.#settleRest();
+    await this.#engine.shutDown(refusal);
+    await this.#core.store.release();
+    if (failure) throw failure;
+  }
+
+  async #end(entry: Entry, stop: StopOptions & { readonly graceMs: number }): Promise<void> {
+    try {
+      await this.#engine.stopping.begin(entry, { ...stop, cause: 'shutdown' });
+    } catch (error) {
+      // A kind without `stop`, or a record that cannot be touched: the task stays as it is.
+      return this.#core.report(error, entry.taskId);
+    }
+    const over = () => (!entry.active || entry.outcome ? true : undefined);
+    await this.#core.waits.until([entry.taskId], over, { timeoutMs: stop.graceMs + LAST_WAIT_MS }, () => true);
+  }
+
+  /** Outcomes that could not be written are tried once more, as they are: never replaced by `shutdown`. */
+  async #settleRest(): Promise<BackgroundTaskError | undefined> {
+    for (const entry of this.#engine.unsettled()) await this.#engine.settlement.settle(entry, entry.outcome!);
+    const [entry, ...others] = this.#engine.unsettled();
+    if (!entry) return undefined;
+    const more = others.length > 0 ? ` and ${others.length} more` : '';
+    return new BackgroundTaskError('STORAGE_FAILED', `the outcome of "${entry.taskId}"${more} could not be written`, { taskId: entry.taskId });
+  }
+}
+
+/** In-process work dies with the host, queued work was never started, and nobody waits for foreground work any more. */
+function endsWithHost({ kind, record }: Entry): boolean {
+  return !kind?.start || !record.detached || record.status === 'queued';
+}

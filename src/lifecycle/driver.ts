@@ -1,0 +1,69 @@
+import type { Probe } from '../task/kind.js';
+import type { JsonObject } from '../task/types.js';
+import { detailsFit } from '../task/kind.js';
+import type { Core } from './core.js';
+import type { Entry, Outcome } from './entry.js';
+import { withRoom } from './ledger.js';
+import { completion, detailPatch, failure } from './settlement.js';
+
+/** A kind's `probe` that takes longer has failed: one hung probe must not hold up a pass, nor a stop, for ever. */
+const PROBE_TIMEOUT_MS = 30_000;
+
+/** What a look found: the work goes on (`found` says how, where its kind can tell), or it has ended. */
+export type Finding =
+  | { readonly ended: false; readonly found?: Extract<Probe<JsonObject, unknown>, { state: 'running' | 'waiting' }> }
+  | { readonly ended: true; readonly outcome: Outcome };
+
+/** Looks at the work of a task: in-process work says itself how it stands, other work is probed. Throws when it cannot be told. */
+export async function find(core: Core, entry: Entry): Promise<Finding> {
+  const { kind, run } = entry;
+  if (run) return run.end ? { ended: true, outcome: run.end } : { ended: false };
+  if (!kind?.probe) return { ended: true, outcome: { ending: 'gone', endedAt: core.notBefore(entry.record) } };
+  const probe = await limited(core, Promise.resolve(kind.probe(entry.working)));
+  if (probe.state === 'running' || probe.state === 'waiting') return { ended: false, found: probe };
+  return { ended: true, outcome: outcomeOf(core, entry, probe) };
+}
+
+function outcomeOf(core: Core, entry: Entry, probe: Extract<Probe<JsonObject, unknown>, { state: 'completed' | 'failed' | 'gone' }>): Outcome {
+  const endedAt = core.notBefore(entry.record, probe.endedAt ?? core.clock.now());
+  if (probe.state === 'gone') return { ending: 'gone', endedAt };
+  const details = probe.details && detailPatch(probe.details);
+  const end = probe.state === 'failed' ? failure(probe.error) : completion(entry.kind!, probe.result);
+  return { ...end, endedAt, ...(details && { details }) };
+}
+
+/** Writes down what a probe said of work that goes on, where it says something new. */
+export async function record(core: Core, entry: Entry, found: NonNullable<Extract<Finding, { ended: false }>['found']>): Promise<void> {
+  const patch = found.details && changed(entry.view.details, detailPatch(found.details));
+  if (patch && !detailsFit(entry.kind!, { ...entry.view, details: { ...entry.view.details, ...patch } })) {
+    throw new TypeError(`the probe of "${entry.kind!.name}" answered with details that do not fit the kind`);
+  }
+  const waiting = found.state === 'waiting' ? found.prompt : undefined;
+  const asksAnew = waiting !== undefined && entry.record.waitingFor?.prompt !== waiting;
+  const resumes = waiting === undefined && entry.record.status === 'waiting';
+  if (!patch && !asksAnew && !resumes) return;
+  await core.ledger.change(
+    entry,
+    (task) => {
+      if (!entry.active) return undefined;
+      const { waitingFor: _, ...rest } = task;
+      const base = withRoom({ ...(resumes || asksAnew ? rest : task), details: { ...task.details, ...patch } });
+      if (asksAnew) return { ...base, status: 'waiting', waitingFor: { prompt: waiting, requestedAt: core.clock.now() } };
+      return resumes ? { ...base, status: 'running' } : base;
+    },
+    (task) => core.emit(asksAnew ? 'task:waiting' : resumes ? 'task:resumed' : 'task:updated', { task }),
+  );
+}
+
+/** The part of `patch` that differs from what is on record. */
+function changed(details: JsonObject, patch: JsonObject): JsonObject | undefined {
+  const news = Object.entries(patch).filter(([key, value]) => JSON.stringify(details[key]) !== JSON.stringify(value));
+  return news.length > 0 ? Object.fromEntries(news) : undefined;
+}
+
+function limited<T>(core: Core, promise: Promise<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const timer = core.clock.after(PROBE_TIMEOUT_MS, () => reject(new Error(`the probe did not answer within ${PROBE_TIMEOUT_MS} ms`)));
+    promise.then(resolve, reject).finally(() => timer.clear());
+  });
+}

@@ -1,0 +1,244 @@
+/*
+ * Puts the parts of the lifecycle together, and says what happens between them: what a settlement sets free, what a hint looks at, what a
+ * deadline does, how everything ends when the manager closes or another one takes the directory over.
+ */
+import { BackgroundTaskError } from '../errors.js';
+import { Outbox } from '../hooks/outbox.js';
+import { isOrphanedLegacy } from '../legacy/index.js';
+import { readWindow } from '../output/window.js';
+import { createProcessKind, type ProcessSupport } from '../process/process-kind.js';
+import { detailsFit, type KindRuntime, runtimeOf } from '../task/kind.js';
+import { isSupported, type TaskRecord } from '../task/record.js';
+import { Slots } from './capacity.js';
+import { type Core, toTaskError } from './core.js';
+import { Deadlines } from './deadlines.js';
+import { Entry } from './entry.js';
+import { Foreground } from './foreground.js';
+import { functionKind } from './function-kind.js';
+import { Launcher } from './launch.js';
+import { Looker } from './look.js';
+import { ProgressReports } from './progress.js';
+import { Queue } from './queue.js';
+import { Reconciler } from './reconciler.js';
+import { Recovery } from './recovery.js';
+import { Registration } from './registration.js';
+import { Retention } from './retention.js';
+import { Settlement } from './settlement.js';
+import { Stopping } from './stopping.js';
+
+export class Engine {
+  readonly core: Core;
+  readonly slots: Slots;
+  readonly outbox: Outbox;
+  readonly settlement: Settlement;
+  readonly looker: Looker;
+  readonly stopping: Stopping;
+  readonly foreground: Foreground;
+  readonly registration: Registration;
+  readonly reconciler: Reconciler;
+  readonly retention: Retention;
+  readonly queue: Queue;
+  readonly #kinds: ReadonlyMap<string, KindRuntime>;
+  readonly #processes: ProcessSupport;
+  readonly #deadlines: Deadlines;
+  readonly #progress: ProgressReports;
+  readonly #launcher: Launcher;
+  readonly #unavailableIds = new Set<string>();
+  /** Work that goes on beside the calls and must be over before the directory is given up. */
+  readonly #background = new Set<Promise<unknown>>();
+
+  constructor(core: Core) {
+    this.core = core;
+    const { settings, clock, store } = core;
+    this.#processes = createProcessKind({
+      layout: store.layout,
+      owner: store.owner,
+      clock,
+      onHint: (taskId) => this.#hint(taskId),
+      onOutputLimit: (taskId) => this.#outputLimit(taskId),
+      onError: (error, taskId) => core.report(error, taskId),
+    });
+    const builtIn = [this.#processes.kind, functionKind].map((kind) => runtimeOf(kind)!);
+    this.#kinds = new Map([...builtIn, ...settings.kinds].map((kind) => [kind.name, kind]));
+    this.slots = new Slots(settings.maxRunningTasks, settings.maxRunningTasksPerGroup, () => this.queue.drain());
+    this.#deadlines = new Deadlines(clock, (entry) => this.#expired(entry));
+    this.#progress = new ProgressReports(core);
+    this.settlement = new Settlement(core, (entry) => this.#settled(entry));
+    this.#launcher = new Launcher(core, this.settlement, this.#deadlines, this.#progress, (entry) => this.looker.hint(entry));
+    this.queue = new Queue(core, this.slots, this.#launcher);
+    const recovery = new Recovery(core, {
+      slots: this.slots,
+      deadlines: this.#deadlines,
+      launcher: this.#launcher,
+      queue: this.queue,
+      progress: this.#progress,
+      resumeStop: (entry) => this.stopping.resume(entry),
+    });
+    this.looker = new Looker(core, this.settlement, recovery);
+    this.stopping = new Stopping(core, this.looker, this.settlement, this.queue, this.#deadlines);
+    this.foreground = new Foreground(core, this.slots, this.#deadlines);
+    this.retention = new Retention(core);
+    this.outbox = this.#createOutbox();
+    this.reconciler = new Reconciler(core, {
+      candidates: () => this.#candidates(),
+      look: async (entry) => {
+        const result = await this.looker.look(entry);
+        this.#deadlines.check(entry);
+        return result;
+      },
+      afterPass: () => {
+        this.queue.retry();
+        return this.retention.enforce();
+      },
+    });
+    this.registration = new Registration(core, {
+      kinds: this.#kinds,
+      slots: this.slots,
+      queue: this.queue,
+      launcher: this.#launcher,
+      deadlines: this.#deadlines,
+      foreground: this.foreground,
+      owe: (names) => this.outbox.owe(names),
+      stopForCaller: (entry, reason) => this.#inBackground(this.stopping.begin(entry, { cause: 'user', reason }), entry.taskId),
+      onRegistered: () => this.reconciler.schedule(),
+      unavailableIds: this.#unavailableIds,
+    });
+  }
+
+  #createOutbox(): Outbox {
+    const { core } = this;
+    return new Outbox(
+      {
+        clock: core.clock,
+        get: (taskId) => core.table.get(taskId)?.view,
+        change: async (taskId, next) => core.ledger.change(core.table.expect(taskId), next),
+        emit: (event, payload) => core.emit(event, payload as never),
+        report: (error) => core.report(error, error.taskId),
+        readOutput: (taskId, options) => readWindow(core.store.layout.outputPath(taskId), options),
+      },
+      core.settings.hooks,
+    );
+  }
+
+  /** Reads what is on disk. What was active belongs to a dead owner until the first pass has looked at it. */
+  async load(): Promise<void> {
+    const { records, rejected } = await this.core.store.load();
+    for (const one of rejected) {
+      this.core.emit('record:rejected', one);
+      if (one.movedTo === null) this.#unavailableIds.add(idOf(one.path));
+    }
+    for (const record of [...records].sort(oldestFirst)) this.#adoptRecord(record);
+  }
+
+  #adoptRecord(record: TaskRecord): void {
+    const kind = this.#kinds.get(record.kind);
+    const managed = kind && isSupported(record) && detailsFit(kind, record) ? kind : undefined;
+    const entry = new Entry(record, this.core.table.nextSeq(), managed);
+    this.core.table.add(entry);
+    if (!entry.active) {
+      this.retention.ended(entry);
+      this.outbox.offer(record);
+      return;
+    }
+    entry.orphaned = managed !== undefined || isOrphanedLegacy(record);
+    if (managed && record.detached && record.status !== 'queued') entry.slot = this.slots.take(record.group);
+  }
+
+  /** Tasks whose outcome is known and not on disk. */
+  unsettled(): Entry[] {
+    return [...this.core.table.allActive()].filter((entry) => entry.outcome);
+  }
+
+  /** Ends everything that has no reason to outlive this manager. `error` is what pending waits are told. */
+  async shutDown(error: BackgroundTaskError): Promise<void> {
+    this.#silence();
+    this.core.waits.close(error);
+    await Promise.allSettled([...this.#background]);
+    await this.core.ledger.close(error);
+    this.#processes.dispose();
+  }
+
+  /** Nothing new begins: no pass, no launch, no delivery. */
+  quiesce(graceMs: number): Promise<unknown> {
+    this.#launcher.close();
+    this.queue.close();
+    this.reconciler.close();
+    return Promise.all([this.reconciler.idle(), this.outbox.close(graceMs)]);
+  }
+
+  /** Another manager owns the directory now, and will judge our tasks: in-process work is told to end, and nothing is written. */
+  fence(error: BackgroundTaskError): void {
+    void this.quiesce(0);
+    this.#silence();
+    for (const entry of this.core.table.allActive()) {
+      entry.run?.abort({ cause: 'shutdown', reason: error.message, requestedAt: this.core.clock.now() });
+    }
+    this.core.waits.close(error);
+    void this.core.ledger.close(error);
+    this.#processes.dispose();
+  }
+
+  #silence(): void {
+    this.stopping.close();
+    this.#deadlines.clearAll();
+    this.#progress.forgetAll();
+  }
+
+  #candidates(): Entry[] {
+    return [...this.core.table.allActive()].filter((entry) => entry.kind !== undefined || entry.orphaned);
+  }
+
+  #hint(taskId: string): void {
+    const entry = this.core.table.get(taskId);
+    if (entry?.active && entry.kind) this.looker.hint(entry);
+  }
+
+  #outputLimit(taskId: string): void {
+    const entry = this.core.table.get(taskId);
+    if (entry?.active) this.#inBackground(this.stopping.begin(entry, { cause: 'output_limit' }), taskId);
+  }
+
+  #expired(entry: Entry): void {
+    const { detached, detachOnTimeout } = entry.record;
+    const action = !detached && detachOnTimeout ? this.foreground.detach(entry, true) : this.stopping.begin(entry, { cause: 'deadline' });
+    this.#inBackground(action, entry.taskId);
+  }
+
+  /** What a task held is given back, and whoever waits for its end hears of it. */
+  #settled(entry: Entry): void {
+    const { record, run, kind } = entry;
+    this.#deadlines.clear(entry);
+    this.#progress.forget(entry);
+    this.foreground.unbind(entry);
+    this.stopping.ended(entry);
+    if (run) this.#inBackground(run.close(), entry.taskId);
+    if (kind?.settled) this.#inBackground(Promise.resolve(kind.settled(record)), entry.taskId);
+    entry.run = undefined;
+    entry.slot?.release();
+    entry.slot = undefined;
+    entry.orphaned = false;
+    this.retention.ended(entry);
+    this.outbox.offer(record);
+    this.core.waits.notify(entry.taskId);
+    this.reconciler.schedule();
+    this.#inBackground(this.retention.enforce(), entry.taskId);
+  }
+
+  #inBackground(work: Promise<unknown>, taskId: string): void {
+    const watched = work
+      .catch((error: unknown) => this.core.report(toTaskError(error, 'STORAGE_FAILED', taskId), taskId))
+      .finally(() => this.#background.delete(watched));
+    this.#background.add(watched);
+  }
+}
+
+function oldestFirst(a: TaskRecord, b: TaskRecord): number {
+  return a.createdAt - b.createdAt || (a.taskId < b.taskId ? -1 : 1);
+}
+
+/** The id that a record at this path would have. */
+function idOf(path: string): string {
+  const parts = path.split('/');
+  const name = parts.at(-1) === 'task.json' ? parts.at(-2) : parts.at(-1)?.replace(/\.json$/, '');
+  return (name ?? '').toLowerCase();
+}

@@ -1,0 +1,197 @@
+/*
+ * In-process work: a promise, its signal, its output and its questions. How the promise ended is kept here until the task is looked at;
+ * the end of the promise is only a hint to look.
+ */
+import { BackgroundTaskError } from '../errors.js';
+import { OutputLog } from '../output/append.js';
+import { toJson } from '../task/json.js';
+import type { KindRuntime, RunContext } from '../task/kind.js';
+import type { TaskRecord } from '../task/record.js';
+import { checkSchema } from '../task/schema.js';
+import type { JsonObject, JsonValue, StandardSchema, TaskStop, WaitingFor } from '../task/types.js';
+import type { Core } from './core.js';
+import type { Entry, LiveRun, Outcome } from './entry.js';
+import { withRoom, without } from './ledger.js';
+import type { ProgressReports } from './progress.js';
+import { completion, describeError, detailPatch, failure } from './settlement.js';
+import { checkDetails } from './spec-parser.js';
+
+type RunFunction = (context: RunContext<JsonObject>) => unknown;
+
+/** What the work may ask of its kind. */
+interface Question {
+  readonly schema: StandardSchema | undefined;
+  resolve(value: unknown): void;
+}
+
+export class InProcessRun implements LiveRun {
+  readonly #core: Core;
+  readonly #entry: Entry;
+  readonly #kind: KindRuntime;
+  readonly #progress: ProgressReports;
+  readonly #hint: (entry: Entry) => void;
+  readonly #log: OutputLog;
+  readonly #controller = new AbortController();
+  #end: Outcome | undefined;
+  #closed = false;
+  #question: Question | undefined;
+  /** The requests for input, one after the other. */
+  #questions: Promise<unknown> = Promise.resolve();
+
+  constructor(core: Core, entry: Entry, kind: KindRuntime, progress: ProgressReports, hint: (entry: Entry) => void) {
+    this.#core = core;
+    this.#entry = entry;
+    this.#kind = kind;
+    this.#progress = progress;
+    this.#hint = hint;
+    this.#log = new OutputLog(core.store.layout.outputPath(entry.taskId), {
+      onError: (error: BackgroundTaskError) => core.report(error, entry.taskId),
+    });
+  }
+
+  get end(): Outcome | undefined {
+    return this.#end;
+  }
+
+  /** Calls the work. Never throws: what it throws is how it ended. */
+  async start(run: RunFunction): Promise<void> {
+    const ended = await this.#call(run);
+    if (this.#end) return;
+    // All output is in the file before the task can end.
+    const endedAt = this.#core.notBefore(this.#entry.record);
+    await this.#log.flush().catch(() => undefined); // reported by the log; the outcome must not wait for a disk
+    this.#end ??= { ...ended, endedAt };
+    this.#hint(this.#entry);
+  }
+
+  async #call(run: RunFunction): Promise<Omit<Outcome, 'endedAt'>> {
+    try {
+      return completion(this.#kind, await run(this.#context()));
+    } catch (error) {
+      return failure(describeError(error));
+    }
+  }
+
+  abort(stop: TaskStop): void {
+    if (!this.#controller.signal.aborted) this.#controller.abort(abortReason(stop));
+  }
+
+  abandon(): void {
+    this.#end ??= { ending: 'gone', endedAt: this.#core.notBefore(this.#entry.record) };
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#question = undefined;
+    if (!this.#controller.signal.aborted) this.#controller.abort(new DOMException('the task has ended', 'AbortError'));
+    await this.#log.close();
+  }
+
+  #context(): RunContext<JsonObject> {
+    const entry = this.#entry;
+    return {
+      taskId: entry.taskId,
+      attempt: entry.record.attempt,
+      get details() {
+        return entry.view.details;
+      },
+      signal: this.#controller.signal,
+      appendOutput: (chunk) => (this.#closed ? this.#refuse() : this.#log.append(chunk)),
+      reportProgress: (progress) => {
+        if (!this.#closed && this.#entry.active) this.#progress.report(this.#entry, progress);
+      },
+      updateDetails: (patch) => (this.#closed ? this.#refuse() : this.#updateDetails(patch)),
+      requestInput: (prompt: string, options?: { data?: JsonValue | undefined; schema?: StandardSchema | undefined }) =>
+        this.#requestInput(prompt, options) as Promise<never>,
+    };
+  }
+
+  /** For work that goes on after its task has ended. Handled, so that an unawaited call does not bring the host down. */
+  #refuse(): Promise<never> {
+    const refused = Promise.reject(
+      new BackgroundTaskError('TASK_NOT_FOUND', 'the task has ended; what its work does now changes nothing', { taskId: this.#entry.taskId }),
+    );
+    refused.catch(() => undefined);
+    return refused;
+  }
+
+  async #updateDetails(patch: object): Promise<void> {
+    const json = detailPatch(patch);
+    await this.#core.ledger.change(
+      this.#entry,
+      (record) => {
+        if (!this.#entry.active) return undefined;
+        return withRoom({ ...record, details: checkDetails(this.#kind, { ...record.details, ...json }) });
+      },
+      (task) => this.#core.emit('task:updated', { task }),
+    );
+  }
+
+  #requestInput(prompt: string, options: { data?: JsonValue | undefined; schema?: StandardSchema | undefined } = {}): Promise<unknown> {
+    const data = options.data === undefined ? undefined : toJson(options.data, 'data');
+    const answer = this.#questions.then(() => this.#ask(String(prompt), data, options.schema));
+    this.#questions = answer.catch(() => undefined); // the asker hears of it; the next question is asked all the same
+    return answer;
+  }
+
+  async #ask(prompt: string, data: JsonValue | undefined, schema: StandardSchema | undefined): Promise<unknown> {
+    const { signal } = this.#controller;
+    signal.throwIfAborted();
+    if (this.#closed) return this.#refuse();
+    const answered = new Promise<unknown>((resolve, reject) => {
+      this.#question = { schema, resolve };
+      signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+    });
+    answered.catch(() => undefined); // an abort during the write below is thrown by it instead
+    const waitingFor: WaitingFor = { prompt, ...(data !== undefined && { data }), requestedAt: this.#core.clock.now() };
+    try {
+      await this.#core.ledger.change(
+        this.#entry,
+        (record) => (record.status === 'running' ? withRoom({ ...record, status: 'waiting', waitingFor }) : undefined),
+        (task) => this.#core.emit('task:waiting', { task }),
+      );
+    } catch (error) {
+      this.#question = undefined;
+      throw error;
+    }
+    return answered;
+  }
+
+  async answer(value: JsonValue): Promise<TaskRecord> {
+    const question = this.#question;
+    const { taskId } = this.#entry;
+    if (!question) throw new BackgroundTaskError('TASK_NOT_WAITING', 'the task waits for nothing', { taskId });
+    const verdict = question.schema ? checkSchema(question.schema, value) : { ok: true as const, value };
+    if (!verdict.ok) throw new BackgroundTaskError('INVALID_INPUT', `the answer does not fit: ${verdict.problem}`, { taskId });
+    this.#question = undefined;
+    try {
+      const task = await resume(this.#core, this.#entry, value);
+      question.resolve(verdict.value);
+      return task;
+    } catch (error) {
+      this.#question = question;
+      throw error;
+    }
+  }
+}
+
+/** Puts an answer on record and the task back to `running`. */
+export function resume(core: Core, entry: Entry, value: JsonValue): Promise<TaskRecord> {
+  return core.ledger.change(
+    entry,
+    (record) => {
+      if (record.status !== 'waiting') throw new BackgroundTaskError('TASK_NOT_WAITING', 'the task waits for nothing', { taskId: entry.taskId });
+      const lastInput = { prompt: record.waitingFor?.prompt ?? '', value, answeredAt: core.clock.now() };
+      return withRoom({ ...without(record, 'waitingFor'), status: 'running', lastInput });
+    },
+    (task) => core.emit('task:resumed', { task }),
+  );
+}
+
+/** `AbortError`, or `TimeoutError` for a deadline; its `cause` is the stop on record. */
+function abortReason(stop: TaskStop): DOMException {
+  const name = stop.cause === 'deadline' ? 'TimeoutError' : 'AbortError';
+  const reason = new DOMException(stop.reason ?? `the task was stopped (${stop.cause})`, name);
+  Object.defineProperty(reason, 'cause', { value: stop, configurable: true });
+  return reason;
+}

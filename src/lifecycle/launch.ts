@@ -1,0 +1,111 @@
+/*
+ * From a record that says `running` to work that runs. The record is on disk before the work begins: a crash in between leaves a
+ * `running` task whose kind finds that nothing runs, never work without a record.
+ */
+import { mkdir, open } from 'node:fs/promises';
+import { BackgroundTaskError } from '../errors.js';
+import { detailsFit, type KindRuntime } from '../task/kind.js';
+import type { TaskRecord } from '../task/record.js';
+import { isOwnershipLost, type Core } from './core.js';
+import type { Deadlines } from './deadlines.js';
+import type { Entry } from './entry.js';
+import { InProcessRun } from './in-process.js';
+import type { ProgressReports } from './progress.js';
+import { describeError, detailPatch, failure, type Settlement } from './settlement.js';
+
+/** What the launch of one task takes. */
+export interface Launch {
+  readonly entry: Entry;
+  readonly kind: KindRuntime;
+  /** `run`, or the input of `start`. */
+  readonly input: unknown;
+  /** Whether somebody awaits the launch: then a failure is told to them, and no hook is owed. */
+  readonly callerWaits: boolean;
+}
+
+export class Launcher {
+  readonly #core: Core;
+  readonly #settlement: Settlement;
+  readonly #deadlines: Deadlines;
+  readonly #progress: ProgressReports;
+  readonly #hint: (entry: Entry) => void;
+  readonly #closing = new AbortController();
+
+  constructor(core: Core, settlement: Settlement, deadlines: Deadlines, progress: ProgressReports, hint: (entry: Entry) => void) {
+    this.#core = core;
+    this.#settlement = settlement;
+    this.#deadlines = deadlines;
+    this.#progress = progress;
+    this.#hint = hint;
+  }
+
+  /** Tells launches under way that the manager closes. */
+  close(): void {
+    this.#closing.abort(new DOMException('the manager is closing', 'AbortError'));
+  }
+
+  /** The record of a task whose work begins now. */
+  begun(record: TaskRecord): TaskRecord {
+    const startedAt = Math.max(this.#core.clock.now(), record.createdAt);
+    return { ...record, status: 'running', startedAt, ...(record.timeoutMs && { deadlineAt: startedAt + record.timeoutMs }) };
+  }
+
+  /** Begins the work of a task that is `running` on record. Throws `LAUNCH_FAILED` once that is on record, too. Under `exclusive`. */
+  async launch(launch: Launch): Promise<void> {
+    const { entry, kind } = launch;
+    this.#deadlines.arm(entry);
+    if (kind.start) await this.#start(launch, kind.start);
+    else {
+      const run = new InProcessRun(this.#core, entry, kind, this.#progress, this.#hint);
+      entry.run = run;
+      this.#core.emit('task:started', { task: entry.view });
+      void run.start(launch.input as (context: unknown) => unknown);
+    }
+  }
+
+  async #start(launch: Launch, start: NonNullable<KindRuntime['start']>): Promise<void> {
+    const { entry, kind, input } = launch;
+    let learnt: object | undefined;
+    try {
+      learnt = (await start(await this.#context(entry), input)) ?? undefined;
+    } catch (error) {
+      throw await this.#failed(launch, error);
+    }
+    if (learnt) await this.#learn(entry, kind, learnt);
+    this.#core.emit('task:started', { task: entry.view });
+  }
+
+  async #context(entry: Entry) {
+    const { layout } = this.#core.store;
+    await mkdir(layout.taskDir(entry.taskId), { recursive: true, mode: 0o700 });
+    const outputPath = layout.outputPath(entry.taskId);
+    await (await open(outputPath, 'a', 0o600)).close();
+    const { taskId, record, view } = entry;
+    return { taskId, attempt: record.attempt, details: record.details, outputPath, signal: this.#closing.signal, task: view };
+  }
+
+  /** What `start` learnt goes on record. The work runs already, so a refusal now is reported, not thrown; the next write carries it. */
+  async #learn(entry: Entry, kind: KindRuntime, learnt: object): Promise<void> {
+    try {
+      const details = { ...entry.record.details, ...detailPatch(learnt) };
+      if (!detailsFit(kind, { ...entry.view, details })) throw new TypeError(`start of "${kind.name}" answered with details that do not fit the kind`);
+      entry.note({ details });
+      await this.#core.ledger.change(entry, (record) => ({ ...record }));
+    } catch (error) {
+      if (isOwnershipLost(error)) throw error;
+      this.#core.reportOnce(error, entry.taskId);
+    }
+  }
+
+  async #failed({ entry, callerWaits }: Launch, error: unknown): Promise<BackgroundTaskError> {
+    await this.#settlement.settle(entry, {
+      ...failure(describeError(error)),
+      endedAt: this.#core.notBefore(entry.record),
+      launchFailed: callerWaits ? 'caller was told' : 'nobody was told',
+    });
+    return new BackgroundTaskError('LAUNCH_FAILED', `could not start "${entry.record.description}": ${describeError(error).message}`, {
+      cause: error,
+      taskId: entry.taskId,
+    });
+  }
+}

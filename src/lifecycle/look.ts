@@ -1,0 +1,94 @@
+/*
+ * "Look at this task": the one path by which a task is found to run on, to be adopted, or to have ended. A child's exit, a change on disk,
+ * the reconcile timer, a stop and `open` all come here; none of them judges anything by itself.
+ */
+import type { TaskRecord } from '../task/record.js';
+import { detailPatch, type Settlement } from './settlement.js';
+import { toTaskError, type Core } from './core.js';
+import { find, record as recordFinding, type Finding } from './driver.js';
+import type { Entry } from './entry.js';
+import type { Recovery } from './recovery.js';
+
+/** What came of a look. `open`: the outcome is known and could not be written. */
+export type LookResult = 'active' | 'adopted' | 'settled' | 'lost' | 'open';
+
+export class Looker {
+  readonly #core: Core;
+  readonly #settlement: Settlement;
+  readonly #recovery: Recovery;
+  readonly #hinted = new Set<Entry>();
+
+  constructor(core: Core, settlement: Settlement, recovery: Recovery) {
+    this.#core = core;
+    this.#settlement = settlement;
+    this.#recovery = recovery;
+  }
+
+  /** Throws what the probe threw: then nothing was settled. */
+  look(entry: Entry): Promise<LookResult> {
+    return entry.exclusive(() => this.lookNow(entry));
+  }
+
+  /** Somebody thinks that something happened: looks soon, once for any number of hints. */
+  hint(entry: Entry): void {
+    if (this.#hinted.has(entry)) return;
+    this.#hinted.add(entry);
+    entry
+      .exclusive(() => {
+        this.#hinted.delete(entry);
+        return this.lookNow(entry);
+      })
+      .catch((error: unknown) => this.#core.reportOnce(toTaskError(error, 'STORAGE_FAILED', entry.taskId), entry.taskId));
+  }
+
+  /** For those who hold the entry's turn already. */
+  async lookNow(entry: Entry): Promise<LookResult> {
+    if (!entry.active) return 'active';
+    if (entry.outcome) return this.#settle(entry, undefined);
+    if (entry.orphaned && entry.record.status === 'queued') return this.#bury(entry);
+    if (!entry.kind || entry.record.status === 'queued') return entry.orphaned ? this.#bury(entry) : 'active';
+    const finding = await find(this.#core, entry);
+    if (finding.ended) {
+      const gone = finding.outcome.ending === 'gone';
+      return entry.orphaned && gone ? this.#bury(entry, finding) : this.#settle(entry, finding);
+    }
+    if (entry.orphaned) {
+      await this.#recovery.adopt(entry);
+      if (finding.found) await this.#note(entry, finding.found);
+      return 'adopted';
+    }
+    if (finding.found) await this.#note(entry, finding.found);
+    return 'active';
+  }
+
+  /** The work died with its owner: its kind may know how to take it up again, or it is lost. */
+  async #bury(entry: Entry, finding?: Extract<Finding, { ended: true }>): Promise<LookResult> {
+    if (await this.#recovery.recover(entry)) return 'active';
+    return this.#settle(entry, finding);
+  }
+
+  async #settle(entry: Entry, finding: Extract<Finding, { ended: true }> | undefined): Promise<LookResult> {
+    const outcome = finding?.outcome ?? { ending: 'gone' as const, endedAt: this.#core.notBefore(entry.record) };
+    const unexplained = outcome.ending === 'gone' && !entry.working.stop && outcome.stopReason === undefined;
+    const judged = await this.#settlement.settle(entry, {
+      ...outcome,
+      ...(unexplained && { stopReason: whyLost(entry) }),
+      ...(entry.orphaned && entry.kind?.start && { outlivedCaller: true }),
+    });
+    if (!judged) return 'open';
+    return entry.record.status === 'lost' ? 'lost' : 'settled';
+  }
+
+  async #note(entry: Entry, found: NonNullable<Extract<Finding, { ended: false }>['found']>): Promise<void> {
+    await recordFinding(this.#core, entry, found);
+    if (found.state !== 'running' || !found.progress) return;
+    const { updatedAt: _, ...before }: Partial<NonNullable<TaskRecord['progress']>> = entry.view.progress ?? {};
+    const progress = detailPatch(found.progress);
+    if (JSON.stringify(before) !== JSON.stringify(progress)) this.#recovery.reportProgress(entry, progress);
+  }
+}
+
+function whyLost(entry: Entry): string {
+  if (!entry.orphaned) return 'the work is gone, and nothing says how it ended';
+  return entry.record.status === 'queued' ? 'its owner died before it could start' : 'its owner died, the work is gone, and nothing says how it ended';
+}

@@ -1,0 +1,148 @@
+/* The calls of the public API that need more than one part of the lifecycle. Their options have been checked. */
+import { BackgroundTaskError } from '../errors.js';
+import type { DeliveryEntry } from '../hooks/types.js';
+import { followFile } from '../output/follow.js';
+import type { OutputWindow, ReadOutputOptions } from '../output/types.js';
+import { readWindow } from '../output/window.js';
+import { compileFilter, type TaskFilter } from '../task/filter.js';
+import { NotJsonError, toJson } from '../task/json.js';
+import type { TaskRecord } from '../task/record.js';
+import type { HookState, JsonValue } from '../task/types.js';
+import { type Core, expectManaged } from './core.js';
+import type { Engine } from './engine.js';
+import type { Entry } from './entry.js';
+import { resume } from './in-process.js';
+import { withRoom } from './ledger.js';
+import { jsonObject } from './spec-parser.js';
+import type { StopRequest } from './stopping.js';
+import type { WaitOptions } from './waits.js';
+
+export class Operations {
+  readonly #core: Core;
+  readonly #engine: Engine;
+
+  constructor(core: Core, engine: Engine) {
+    this.#core = core;
+    this.#engine = engine;
+  }
+
+  update(entry: Entry, patch: { description?: string | undefined; metadata?: unknown }): Promise<TaskRecord> {
+    const metadata = patch.metadata === undefined ? {} : jsonObject(patch.metadata, 'metadata');
+    return this.#core.ledger.change(
+      entry,
+      (record) =>
+        withRoom({ ...record, description: patch.description ?? record.description, metadata: { ...record.metadata, ...metadata } }),
+      (task) => this.#core.emit('task:updated', { task }),
+    );
+  }
+
+  waitForTask(entry: Entry, options: WaitOptions): Promise<TaskRecord> {
+    const ended = () => (entry.active ? undefined : entry.view);
+    return this.#core.waits.until([entry.taskId], ended, options, () => entry.view);
+  }
+
+  waitForAny(named: readonly Entry[] | undefined, options: WaitOptions): Promise<TaskRecord | undefined> {
+    const entries = named ?? this.#core.table.active();
+    const first = () => entries.find((entry) => !entry.active);
+    if (entries.length === 0) return Promise.resolve(undefined);
+    const ids = entries.map((entry) => entry.taskId);
+    return this.#core.waits.until<Entry | null>(ids, first, options, () => null).then((entry) => entry?.view);
+  }
+
+  waitForIdle({ filter, ...options }: WaitOptions & { filter?: TaskFilter | undefined }): Promise<boolean> {
+    const matches = compileFilter({ includeForeground: true, ...filter });
+    const idle = () => (this.#core.table.active().some((entry) => matches(entry.view)) ? undefined : true);
+    return this.#core.waits.until<boolean>(undefined, idle, options, () => false);
+  }
+
+  waitForRelease(entry: Entry, options: WaitOptions): Promise<'detached' | 'detached_by_timeout' | 'terminal'> {
+    const released = () => entry.released ?? (!entry.active ? 'terminal' : entry.record.detached ? 'detached' : undefined);
+    return this.#core.waits.until<'detached' | 'detached_by_timeout' | 'terminal'>([entry.taskId], released, options, () => {
+      throw new DOMException(`the task is still in the foreground after ${options.timeoutMs} ms`, 'TimeoutError');
+    });
+  }
+
+  /** Resolves once the task has ended. */
+  async stop(entry: Entry, request: StopRequest): Promise<TaskRecord> {
+    await this.#engine.stopping.begin(entry, request);
+    return this.waitForTask(entry, {});
+  }
+
+  async stopAll(filter: TaskFilter | undefined, request: StopRequest): Promise<TaskRecord[]> {
+    const matches = compileFilter({ includeForeground: true, ...filter });
+    const stoppable = ({ kind, view }: Entry) => (!kind?.start || kind.stop !== undefined) && matches(view);
+    return Promise.all(
+      this.#core.table
+        .active()
+        .filter(stoppable)
+        .map((entry) => this.stop(entry, request)),
+    );
+  }
+
+  async provideInput(entry: Entry, value: unknown): Promise<TaskRecord> {
+    const { taskId } = entry;
+    if (entry.record.status !== 'waiting') {
+      throw new BackgroundTaskError('TASK_NOT_WAITING', `the task is ${entry.record.status}, and waits for nothing`, { taskId });
+    }
+    const answer = inputOf(value, taskId);
+    if (entry.run) return entry.run.answer(answer);
+    const kind = expectManaged(entry);
+    if (!kind.provideInput) {
+      throw new BackgroundTaskError('INVALID_INPUT', `tasks of the kind "${kind.name}" take no input: the kind defines no provideInput`, { taskId });
+    }
+    const prompt = entry.record.waitingFor?.prompt ?? '';
+    // On record before the work sees it; `waiting` ends only once the work took it.
+    await this.#core.ledger.change(entry, (record) =>
+      withRoom({ ...record, lastInput: { prompt, value: answer, answeredAt: this.#core.clock.now() } }),
+    );
+    await kind.provideInput(entry.view, answer);
+    return resume(this.#core, entry, answer);
+  }
+
+  async readOutput(entry: Entry, options: ReadOutputOptions | undefined): Promise<OutputWindow> {
+    return readWindow(this.#core.store.layout.outputPath(entry.taskId), options);
+  }
+
+  async readResult(entry: Entry): Promise<JsonValue | undefined> {
+    return entry.record.result ?? (await this.#core.store.getResult(entry.taskId));
+  }
+
+  async *followOutput(entry: Entry, offset: number | undefined, signal: AbortSignal | undefined): AsyncGenerator<string, void, undefined> {
+    const over = new AbortController();
+    const ended = this.waitForTask(entry, { signal: over.signal });
+    ended.catch(() => undefined); // ended by us below, or the manager closed, which the follower is told by `closed`
+    const closed = ended.then(() => new Promise<never>(() => undefined));
+    closed.catch(() => undefined); // the follower may have finished
+    try {
+      yield* followFile({
+        path: this.#core.store.layout.outputPath(entry.taskId),
+        offset: offset ?? 0,
+        ...(signal && { signal }),
+        clock: this.#core.clock,
+        ended: ended.then(
+          () => undefined,
+          () => new Promise<void>(() => undefined),
+        ),
+        closed,
+      });
+    } finally {
+      over.abort();
+    }
+  }
+
+  listDeliveries(filter: { state?: HookState | undefined; name?: string | undefined }): readonly DeliveryEntry<any>[] {
+    const records = function* (entries: Iterable<Entry>) {
+      for (const entry of entries) if (!entry.active) yield entry.view;
+    };
+    return this.#engine.outbox.list(records(this.#core.table.all()), filter);
+  }
+}
+
+function inputOf(value: unknown, taskId: string): JsonValue {
+  try {
+    return toJson(value, 'value');
+  } catch (error) {
+    if (!(error instanceof NotJsonError)) throw error;
+    throw new BackgroundTaskError('INVALID_INPUT', `the answer is not JSON: ${error.message}`, { cause: error, taskId });
+  }
+}

@@ -1,0 +1,97 @@
+/*
+ * What a dead owner left: work that still runs is adopted; work that died with its owner may be taken up again by its kind, if the host
+ * asks for that (`recover`). Nothing is launched that nobody asked for in this host.
+ */
+import type { KindRuntime } from '../task/kind.js';
+import type { TaskRecord } from '../task/record.js';
+import type { Slots } from './capacity.js';
+import { type Core, toTaskError } from './core.js';
+import type { Deadlines } from './deadlines.js';
+import type { Entry } from './entry.js';
+import type { Launcher } from './launch.js';
+import { without } from './ledger.js';
+import type { ProgressReports } from './progress.js';
+import type { Queue } from './queue.js';
+
+interface Parts {
+  readonly slots: Slots;
+  readonly deadlines: Deadlines;
+  readonly launcher: Launcher;
+  readonly queue: Queue;
+  readonly progress: ProgressReports;
+  /** A stop that the dead owner had on record is carried on. */
+  readonly resumeStop: (entry: Entry) => void;
+}
+
+export class Recovery {
+  readonly #core: Core;
+  readonly #parts: Parts;
+
+  constructor(core: Core, parts: Parts) {
+    this.#core = core;
+    this.#parts = parts;
+  }
+
+  /** The work lives: it is ours from now on. Foreground work becomes detached, because whoever waited for it died. */
+  async adopt(entry: Entry): Promise<void> {
+    await this.#core.ledger.change(
+      entry,
+      (record) => ({ ...record, owner: this.#core.store.owner, detached: true }),
+      (task) => {
+        entry.orphaned = false;
+        entry.slot ??= this.#parts.slots.take(task.group);
+        this.#core.emit('task:adopted', { task });
+      },
+    );
+    this.#parts.deadlines.arm(entry);
+    if (entry.working.stop) this.#parts.resumeStop(entry);
+  }
+
+  /** Whether the task's kind took it up again. Asked once for each death of an owner: the next attempt is on record before it begins. */
+  async recover(entry: Entry): Promise<boolean> {
+    const { kind } = entry;
+    if (!kind?.recover || entry.working.stop) return false;
+    let answer: unknown;
+    try {
+      answer = await kind.recover(entry.view);
+    } catch (error) {
+      this.#core.report(toTaskError(error, 'LAUNCH_FAILED', entry.taskId), entry.taskId);
+      return false;
+    }
+    if (answer === undefined || answer === null) return false;
+    const input = kind.start ? (answer as { input?: unknown }).input : answer;
+    await this.#takeUp(entry, kind, input);
+    return true;
+  }
+
+  async #takeUp(entry: Entry, kind: KindRuntime, input: unknown): Promise<void> {
+    const launch = { entry, kind, input, callerWaits: false };
+    const owner = this.#core.store.owner;
+    if (entry.record.status === 'queued') {
+      await this.#core.ledger.change(entry, (record) => ({ ...record, owner }));
+      entry.orphaned = false;
+      this.#parts.deadlines.arm(entry);
+      this.#parts.queue.add(launch);
+      this.#parts.queue.drain();
+      return;
+    }
+    await this.#core.ledger.change(entry, (record) => nextAttempt({ ...record, owner, detached: true }));
+    entry.orphaned = false;
+    entry.slot ??= this.#parts.slots.take(entry.record.group);
+    try {
+      await this.#parts.launcher.launch(launch);
+    } catch (error) {
+      this.#core.report(error, entry.taskId);
+    }
+  }
+
+  /** Progress that a probe found. */
+  reportProgress(entry: Entry, progress: object): void {
+    this.#parts.progress.report(entry, progress);
+  }
+}
+
+/** The deadline stays: it is the task's, not the attempt's. */
+function nextAttempt(record: TaskRecord): TaskRecord {
+  return { ...without(record, 'waitingFor', 'progress'), status: 'running', attempt: record.attempt + 1 };
+}

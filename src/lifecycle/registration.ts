@@ -1,0 +1,178 @@
+/*
+ * registerTask: the slot first, synchronously; then the record; then the work. What is refused on the way leaves no record, no slot,
+ * and its id free.
+ */
+import { BackgroundTaskError } from '../errors.js';
+import { newTaskId } from '../task/id.js';
+import type { KindRuntime } from '../task/kind.js';
+import { SCHEMA_VERSION, type TaskRecord } from '../task/record.js';
+import type { OwedDelivery } from '../task/types.js';
+import type { Hold, Slots } from './capacity.js';
+import type { Core } from './core.js';
+import type { Deadlines } from './deadlines.js';
+import { Entry } from './entry.js';
+import type { Foreground } from './foreground.js';
+import type { Launcher } from './launch.js';
+import type { Queue } from './queue.js';
+import { type ParsedSpec, parseSpec } from './spec-parser.js';
+
+interface Parts {
+  readonly kinds: ReadonlyMap<string, KindRuntime>;
+  readonly slots: Slots;
+  readonly queue: Queue;
+  readonly launcher: Launcher;
+  readonly deadlines: Deadlines;
+  readonly foreground: Foreground;
+  /** What a new task owes. Throws `UNKNOWN_HOOK`. */
+  readonly owe: (names: readonly string[] | undefined) => Record<string, OwedDelivery>;
+  readonly stopForCaller: (entry: Entry, reason: string | undefined) => void;
+  /** The task is on record. */
+  readonly onRegistered: (entry: Entry) => void;
+  /** Ids of files that could not be read and were left in place: never overwritten. */
+  readonly unavailableIds: ReadonlySet<string>;
+}
+
+export class Registration {
+  readonly #core: Core;
+  readonly #parts: Parts;
+  /** Registrations under way, by id and by idempotency key. */
+  readonly #ids = new Set<string>();
+  readonly #keys = new Map<string, { readonly kind: string; readonly done: Promise<unknown> }>();
+
+  constructor(core: Core, parts: Parts) {
+    this.#core = core;
+    this.#parts = parts;
+  }
+
+  async register(spec: unknown): Promise<TaskRecord> {
+    const parsed = this.#parse(spec);
+    const key = parsed.idempotencyKey;
+    for (let twin = key && this.#keys.get(key); twin; twin = key && this.#keys.get(key)) {
+      if (twin.kind !== parsed.kind.name) throw keyTaken(key, twin.kind);
+      await twin.done.catch(() => undefined); // refused for its own caller; then this one tries
+    }
+    const existing = key === undefined ? undefined : this.#core.table.byKey(key);
+    if (existing) {
+      parsed.slot?.release();
+      if (existing.record.kind !== parsed.kind.name) throw keyTaken(key, existing.record.kind);
+      return existing.view;
+    }
+    const registration = this.#registerNew(parsed);
+    if (key === undefined) return registration;
+    this.#keys.set(key, { kind: parsed.kind.name, done: registration });
+    return registration.finally(() => this.#keys.delete(key));
+  }
+
+  /** A spec that is refused gives back the slot that it brought. */
+  #parse(spec: unknown): ParsedSpec & { readonly owed: Record<string, OwedDelivery> } {
+    try {
+      const parsed = parseSpec(spec, this.#parts.kinds);
+      parsed.signal?.throwIfAborted();
+      return { ...parsed, owed: this.#parts.owe(parsed.hooks) };
+    } catch (error) {
+      const slot = (spec as { slot?: { release?: unknown } } | null | undefined)?.slot;
+      if (typeof slot?.release === 'function') slot.release();
+      throw error;
+    }
+  }
+
+  async #registerNew(spec: ParsedSpec & { readonly owed: Record<string, OwedDelivery> }): Promise<TaskRecord> {
+    const taskId = this.#reserveId(spec);
+    let slot: Hold | undefined;
+    try {
+      slot = this.#takeSlot(spec);
+      const queued = spec.detached && !slot;
+      const entry = await this.#record(spec, taskId, slot, queued);
+      this.#parts.onRegistered(entry);
+      return queued ? this.#enqueue(entry, spec) : await this.#launch(entry, spec);
+    } catch (error) {
+      if (!this.#core.table.get(taskId)) slot?.release();
+      throw error;
+    } finally {
+      this.#ids.delete(taskId);
+    }
+  }
+
+  #reserveId({ taskId, kind, slot }: ParsedSpec): string {
+    const taken = (id: string) => this.#ids.has(id) || this.#core.table.get(id) !== undefined || this.#parts.unavailableIds.has(id);
+    if (taskId !== undefined && taken(taskId)) {
+      slot?.release();
+      const why = this.#parts.unavailableIds.has(taskId) ? 'belongs to a record that cannot be read' : 'is taken';
+      throw new BackgroundTaskError('TASK_EXISTS', `the task id "${taskId}" ${why}`, { taskId });
+    }
+    let id = taskId ?? newTaskId(kind.idPrefix);
+    while (taken(id)) id = newTaskId(kind.idPrefix);
+    this.#ids.add(id);
+    return id;
+  }
+
+  /** Foreground work takes none; no slot for detached work means: queue. Throws `CAPACITY_EXCEEDED`. */
+  #takeSlot({ detached, slot, group, whenFull }: ParsedSpec): Hold | undefined {
+    const { slots } = this.#parts;
+    if (slot) {
+      const hold = slots.claim(slot, group);
+      if (detached) return hold;
+      hold.release();
+    }
+    if (!detached) return undefined;
+    const hold = slots.tryTake(group);
+    if (!hold && (whenFull ?? this.#core.settings.whenFull) === 'reject') throw slots.full(group);
+    return hold;
+  }
+
+  async #record(spec: ParsedSpec & { readonly owed: Record<string, OwedDelivery> }, taskId: string, slot: Hold | undefined, queued: boolean): Promise<Entry> {
+    const fresh = this.#freshRecord(spec, taskId);
+    const entry = new Entry(fresh, this.#core.table.nextSeq(), spec.kind);
+    await this.#core.ledger.change(entry, (record) => (queued ? { ...record } : this.#parts.launcher.begun(record)));
+    entry.slot = slot;
+    this.#core.table.add(entry);
+    return entry;
+  }
+
+  #freshRecord(spec: ParsedSpec & { readonly owed: Record<string, OwedDelivery> }, taskId: string): TaskRecord {
+    const ceiling = spec.kind.spec?.fields.maxOutputBytes ? (spec.maxOutputBytes ?? this.#core.settings.maxOutputBytes) : Number.POSITIVE_INFINITY;
+    return {
+      schemaVersion: SCHEMA_VERSION,
+      taskId,
+      kind: spec.kind.name,
+      description: spec.description,
+      status: 'queued',
+      detached: spec.detached,
+      createdAt: this.#core.clock.now(),
+      startedAt: null,
+      endedAt: null,
+      ...(spec.timeoutMs && { timeoutMs: spec.timeoutMs }),
+      ...(spec.queueTimeoutMs && { queueTimeoutMs: spec.queueTimeoutMs }),
+      ...(spec.group !== undefined && { group: spec.group }),
+      ...(spec.idempotencyKey !== undefined && { idempotencyKey: spec.idempotencyKey }),
+      attempt: 1,
+      ...(Number.isFinite(ceiling) && { maxOutputBytes: ceiling }),
+      ...(!spec.detached && spec.detachOnTimeout && { detachOnTimeout: true }),
+      ...(!spec.detached && spec.detachTimeoutMs !== undefined && { detachTimeoutMs: spec.detachTimeoutMs }),
+      owner: this.#core.store.owner,
+      details: spec.details,
+      metadata: spec.metadata,
+      hooks: spec.owed,
+    };
+  }
+
+  #enqueue(entry: Entry, spec: ParsedSpec): TaskRecord {
+    this.#parts.deadlines.arm(entry);
+    this.#core.emit('task:queued', { task: entry.view });
+    const queued = entry.view;
+    this.#parts.queue.add({ entry, kind: spec.kind, input: spec.input, callerWaits: false });
+    // A slot may have become free while the record was written.
+    this.#parts.queue.drain();
+    return queued;
+  }
+
+  async #launch(entry: Entry, spec: ParsedSpec): Promise<TaskRecord> {
+    await entry.exclusive(() => this.#parts.launcher.launch({ entry, kind: spec.kind, input: spec.input, callerWaits: true }));
+    this.#parts.foreground.bind(entry, spec.signal, this.#parts.stopForCaller);
+    return entry.view;
+  }
+}
+
+function keyTaken(key: string | undefined, kind: string): BackgroundTaskError {
+  return new BackgroundTaskError('TASK_EXISTS', `the idempotency key "${key}" belongs to a task of the kind "${kind}"`);
+}

@@ -1,0 +1,117 @@
+import { compileFilter, type TaskFilter } from '../task/filter.js';
+import { isSupported, type TaskRecord } from '../task/record.js';
+import type { Core } from './core.js';
+import type { Entry } from './entry.js';
+
+/** Which ended tasks to remove; all given conditions must hold. Tasks with an owed or failed hook are never removed. */
+export interface PruneOptions {
+  /** Ended at least this long ago, in milliseconds. 0 or absent: any age. */
+  olderThanMs?: number | undefined;
+  /** The newest n ended tasks stay, whatever they are. Default 0. */
+  keep?: number | undefined;
+  /** Foreground tasks are included unless `includeForeground` is `false`. */
+  filter?: TaskFilter | undefined;
+}
+
+/** Removes ended tasks, by request and by the limits of `retention`. The output goes first, the record last. */
+export class Retention {
+  readonly #core: Core;
+  /** Ended tasks, in the order of their end, so that a limit is kept without visiting them all. */
+  readonly #ended = { detached: new Set<Entry>(), foreground: new Set<Entry>() };
+  #enforcing: Promise<void> | undefined;
+  #again = false;
+
+  constructor(core: Core) {
+    this.#core = core;
+  }
+
+  /** A task ended, or was loaded ended. */
+  ended(entry: Entry): void {
+    (entry.record.detached ? this.#ended.detached : this.#ended.foreground).add(entry);
+  }
+
+  async prune({ olderThanMs = 0, keep = 0, filter = {} }: PruneOptions): Promise<string[]> {
+    const matches = compileFilter({ includeForeground: true, ...filter });
+    const before = this.#core.clock.now() - olderThanMs;
+    const terminal = [...this.#core.table.all()].filter((entry) => !entry.active).sort(newestFirst);
+    const chosen = terminal.slice(keep).filter(({ record }) => matches(record) && (olderThanMs === 0 || endOf(record) <= before));
+    return this.#removeAll(chosen, true);
+  }
+
+  /** Brings the ended tasks within the limits of `retention`; one run at a time. Failures are reported, and tried again next time. */
+  enforce(): Promise<void> {
+    this.#again = true;
+    this.#enforcing ??= this.#enforceAll().finally(() => {
+      this.#enforcing = undefined;
+    });
+    return this.#enforcing;
+  }
+
+  async #enforceAll(): Promise<void> {
+    while (this.#again) {
+      this.#again = false;
+      const { maxAgeMs, maxTasks, maxForegroundTasks } = this.#core.settings.retention;
+      const excess = [...surplus(this.#ended.detached, maxTasks), ...surplus(this.#ended.foreground, maxForegroundTasks)];
+      const aged = maxAgeMs === Number.POSITIVE_INFINITY ? [] : this.#olderThan(maxAgeMs);
+      await this.#removeAll([...new Set([...excess, ...aged])], false);
+    }
+  }
+
+  #olderThan(maxAgeMs: number): Entry[] {
+    const before = this.#core.clock.now() - maxAgeMs;
+    return [...this.#ended.detached, ...this.#ended.foreground].filter(({ record }) => endOf(record) <= before);
+  }
+
+  async #removeAll(entries: readonly Entry[], rethrow: boolean): Promise<string[]> {
+    const removed: string[] = [];
+    for (const entry of entries) {
+      if (!isPrunable(entry.record)) continue;
+      try {
+        if (await this.#remove(entry)) removed.push(entry.taskId);
+      } catch (error) {
+        if (rethrow) throw error;
+        this.#core.reportOnce(error, entry.taskId);
+      }
+    }
+    return removed;
+  }
+
+  #remove(entry: Entry): Promise<boolean> {
+    return entry.exclusive(async () => {
+      if (!this.#core.table.has(entry) || !isPrunable(entry.record)) return false;
+      await this.#core.store.remove(entry.taskId);
+      this.#core.table.remove(entry);
+      this.#ended.detached.delete(entry);
+      this.#ended.foreground.delete(entry);
+      this.#core.recovered(entry.taskId);
+      this.#core.emit('task:pruned', { taskId: entry.taskId });
+      this.#core.waits.notify(entry.taskId);
+      return true;
+    });
+  }
+}
+
+function isPrunable(record: TaskRecord): boolean {
+  return isSupported(record) && Object.values(record.hooks).every(({ state }) => state === 'delivered' || state === 'skipped');
+}
+
+/** The oldest beyond the limit that may be removed; what may not still counts. */
+function surplus(ended: ReadonlySet<Entry>, limit: number): Entry[] {
+  let excess = ended.size - limit;
+  const chosen: Entry[] = [];
+  for (const entry of ended) {
+    if (excess <= 0) break;
+    if (!isPrunable(entry.record)) continue;
+    chosen.push(entry);
+    excess--;
+  }
+  return chosen;
+}
+
+function endOf(record: TaskRecord): number {
+  return record.endedAt ?? record.startedAt ?? record.createdAt;
+}
+
+function newestFirst(a: Entry, b: Entry): number {
+  return endOf(b.record) - endOf(a.record) || b.seq - a.seq;
+}

@@ -1,0 +1,178 @@
+/*
+ * Stopping a task: look first (what has ended is never called stopped), put the stop on record, ask the work to end, and when the grace
+ * is over end it. The task is terminal only when a look finds its work gone.
+ */
+import { delay } from '../clock.js';
+import { BackgroundTaskError } from '../errors.js';
+import { cutText } from '../task/json.js';
+import { MAX_TEXT_BYTES, type TaskRecord } from '../task/record.js';
+import type { StopCause, TaskStop } from '../task/types.js';
+import { expectManaged, isOwnershipLost, toTaskError, type Core } from './core.js';
+import type { Deadlines } from './deadlines.js';
+import { type Entry, withdrawn } from './entry.js';
+import type { Looker } from './look.js';
+import type { Queue } from './queue.js';
+import type { Settlement } from './settlement.js';
+
+/** How to stop, and what to say about it. */
+export interface StopOptions {
+  /** Why, for people: `stop.reason` and `stopReason` on record. Blank: none. Cut at 8 KiB. */
+  reason?: string | undefined;
+  /** From the stop on record to SIGKILL, or to giving in-process work up, in milliseconds. Minimum 0. Default: the manager's `stopGraceMs`. */
+  graceMs?: number | undefined;
+  /** `true`: owed hooks are withdrawn in the same write. Default `false`. */
+  skipHooks?: boolean | undefined;
+}
+
+export interface StopRequest extends StopOptions {
+  readonly cause: StopCause;
+}
+
+/** Between two looks at work that is being stopped: not every end of a tree makes itself heard. */
+const FIRST_LOOK_MS = 10;
+const LONGEST_LOOK_MS = 250;
+
+/** A stop that is being carried out. */
+interface Campaign {
+  /** Monotonic time of the kill. A later stop with a shorter grace brings it forward. */
+  killAt: number;
+  readonly over: AbortController;
+}
+
+export class Stopping {
+  readonly #core: Core;
+  readonly #looker: Looker;
+  readonly #settlement: Settlement;
+  readonly #queue: Queue;
+  readonly #deadlines: Deadlines;
+  readonly #campaigns = new Map<Entry, Campaign>();
+  readonly #over = new AbortController();
+
+  constructor(core: Core, looker: Looker, settlement: Settlement, queue: Queue, deadlines: Deadlines) {
+    this.#core = core;
+    this.#looker = looker;
+    this.#settlement = settlement;
+    this.#queue = queue;
+    this.#deadlines = deadlines;
+  }
+
+  /** Resolves once the stop is on record and under way, or the task has ended. */
+  begin(entry: Entry, request: StopRequest): Promise<void> {
+    return entry.exclusive(async () => {
+      if (!entry.active) return;
+      const kind = expectManaged(entry);
+      if (kind.start && !kind.stop) {
+        throw new BackgroundTaskError('INVALID_SPEC', `tasks of the kind "${kind.name}" cannot be stopped: the kind defines no stop`, { taskId: entry.taskId });
+      }
+      const graceMs = request.graceMs ?? this.#core.settings.stopGraceMs;
+      if (entry.record.status === 'queued') return this.#dequeue(entry, request);
+      await this.#lookFirst(entry);
+      if (!entry.active) return;
+      await this.#record(entry, request);
+      this.#deadlines.clear(entry);
+      this.#carryOut(entry, graceMs);
+    });
+  }
+
+  /** Carries on with a stop that is on record already: the owner that wrote it died. */
+  resume(entry: Entry): void {
+    const { stop } = entry.working;
+    if (!stop) return;
+    const { stopGraceMs } = this.#core.settings;
+    const dueIn = stop.requestedAt + stopGraceMs - this.#core.clock.now();
+    this.#carryOut(entry, Math.min(Math.max(dueIn, 0), stopGraceMs));
+  }
+
+  /** Stops watching over stops under way; what was signalled stays signalled. */
+  close(): void {
+    this.#over.abort();
+    for (const campaign of this.#campaigns.values()) campaign.over.abort();
+  }
+
+  /** The task ended. */
+  ended(entry: Entry): void {
+    this.#campaigns.get(entry)?.over.abort();
+    this.#campaigns.delete(entry);
+  }
+
+  /** A probe that fails must not keep anybody from stopping the task. */
+  async #lookFirst(entry: Entry): Promise<void> {
+    try {
+      await this.#looker.lookNow(entry);
+    } catch (error) {
+      if (isOwnershipLost(error)) throw error;
+      this.#core.reportOnce(toTaskError(error, 'STORAGE_FAILED', entry.taskId), entry.taskId);
+    }
+  }
+
+  /** A queued task has nothing to signal: it ends with its stop in one write, and from this moment it must not start. */
+  async #dequeue(entry: Entry, request: StopRequest): Promise<void> {
+    this.#queue.remove(entry);
+    entry.note({ stop: this.#stopOf(request) });
+    if (request.skipHooks) entry.note({ skipHooks: true });
+    await this.#settlement.settle(entry, { ending: 'gone', endedAt: this.#core.notBefore(entry.record) });
+  }
+
+  /** The first cause stays. A disk that refuses does not save the work: the stop is kept in memory and written with the outcome. */
+  async #record(entry: Entry, request: StopRequest): Promise<void> {
+    const first = entry.working.stop === undefined;
+    if (!first && !request.skipHooks) return;
+    const stop = entry.working.stop ?? this.#stopOf(request);
+    const next = (record: TaskRecord) => ({ ...record, stop, hooks: request.skipHooks ? withdrawn(record.hooks) : record.hooks });
+    try {
+      await this.#core.ledger.change(
+        entry,
+        (record) => (entry.active ? next(record) : undefined),
+        (task) => {
+          if (first) this.#core.emit('task:stopping', { task });
+        },
+      );
+    } catch (error) {
+      if (isOwnershipLost(error)) throw error;
+      entry.note({ stop, ...(request.skipHooks && { skipHooks: true }) });
+      this.#core.reportOnce(error, entry.taskId);
+    }
+  }
+
+  #stopOf({ cause, reason }: StopRequest): TaskStop {
+    const text = reason?.trim() ? cutText(reason, MAX_TEXT_BYTES) : undefined;
+    return { cause, ...(text !== undefined && { reason: text }), requestedAt: this.#core.clock.now() };
+  }
+
+  #carryOut(entry: Entry, graceMs: number): void {
+    const killAt = this.#core.clock.monotonic() + graceMs;
+    const running = this.#campaigns.get(entry);
+    if (running) {
+      running.killAt = Math.min(running.killAt, killAt);
+      return;
+    }
+    const campaign = { killAt, over: new AbortController() };
+    this.#campaigns.set(entry, campaign);
+    void this.#campaign(entry, campaign);
+  }
+
+  async #campaign(entry: Entry, campaign: Campaign): Promise<void> {
+    const { clock } = this.#core;
+    await this.#end(entry, 'terminate');
+    for (let pause = FIRST_LOOK_MS; entry.active && !campaign.over.signal.aborted; pause = Math.min(pause * 2, LONGEST_LOOK_MS)) {
+      const untilKill = campaign.killAt - clock.monotonic();
+      if (untilKill <= 0) await this.#end(entry, 'kill');
+      this.#looker.hint(entry);
+      const wait = untilKill > 0 ? Math.min(pause, untilKill) : pause;
+      await delay(clock, wait, campaign.over.signal).catch(() => undefined); // aborted: the task has ended, or the manager closes
+    }
+  }
+
+  async #end(entry: Entry, how: 'terminate' | 'kill'): Promise<void> {
+    const { working, run, kind } = entry;
+    if (!entry.active || !working.stop) return;
+    try {
+      if (run) {
+        if (how === 'terminate') run.abort(working.stop);
+        else run.abandon();
+      } else await kind?.stop?.(working, how);
+    } catch (error) {
+      this.#core.reportOnce(toTaskError(error, 'STORAGE_FAILED', entry.taskId), entry.taskId);
+    }
+  }
+}

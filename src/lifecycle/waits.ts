@@ -1,0 +1,103 @@
+import type { Clock } from '../clock.js';
+import { BackgroundTaskError } from '../errors.js';
+
+/** How long to wait, and what ends the wait. A wait never touches the task. */
+export interface WaitOptions {
+  /** Milliseconds from the call. 0: answers at once. Absent: as long as it takes. */
+  timeoutMs?: number | undefined;
+  /** Aborting it rejects with its reason. */
+  signal?: AbortSignal | undefined;
+}
+
+/** Keeps the process alive while somebody waits for something of ours; nothing else of ours does. */
+export class Holder {
+  #count = 0;
+  #timer: NodeJS.Timeout | undefined;
+
+  async while<T>(promise: Promise<T>): Promise<T> {
+    if (this.#count++ === 0) this.#timer = setInterval(() => undefined, 2 ** 31 - 1);
+    try {
+      return await promise;
+    } finally {
+      if (--this.#count === 0) clearInterval(this.#timer);
+    }
+  }
+}
+
+interface Wait {
+  /** Tries to end the wait. */
+  check(): void;
+  fail(error: unknown): void;
+}
+
+/** Everybody who waits for something to happen to tasks. */
+export class Waits {
+  readonly #clock: Clock;
+  readonly #holder: Holder;
+  readonly #byTask = new Map<string, Set<Wait>>();
+  readonly #any = new Set<Wait>();
+  #closed: BackgroundTaskError | undefined;
+
+  constructor(clock: Clock, holder: Holder) {
+    this.#clock = clock;
+    this.#holder = holder;
+  }
+
+  /**
+   * Resolves with what `answer` gives, as soon as it gives something; it is asked at once and whenever something happened to the tasks
+   * named (to any, where none are). `late` answers when the time is up.
+   */
+  until<T>(taskIds: readonly string[] | undefined, answer: () => T | undefined, options: WaitOptions, late: () => T): Promise<T> {
+    if (this.#closed) return Promise.reject(this.#closed);
+    if (options.signal?.aborted) return Promise.reject(options.signal.reason);
+    const now = answer();
+    if (now !== undefined) return Promise.resolve(now);
+    if (options.timeoutMs === 0) return new Promise((resolve) => resolve(late()));
+    return this.#holder.while(this.#wait(taskIds, answer, options, late));
+  }
+
+  #wait<T>(taskIds: readonly string[] | undefined, answer: () => T | undefined, { timeoutMs, signal }: WaitOptions, late: () => T): Promise<T> {
+    const sets = taskIds ? taskIds.map((id) => this.#waitsOf(id)) : [this.#any];
+    return new Promise<T>((resolve, reject) => {
+      const end = (conclude: () => void) => {
+        for (const set of sets) set.delete(wait);
+        for (const id of taskIds ?? []) if (this.#byTask.get(id)?.size === 0) this.#byTask.delete(id);
+        timer?.clear();
+        signal?.removeEventListener('abort', onAbort);
+        try {
+          conclude();
+        } catch (error) {
+          reject(error);
+        }
+      };
+      const wait: Wait = {
+        check: () => {
+          const value = answer();
+          if (value !== undefined) end(() => resolve(value));
+        },
+        fail: (error) => end(() => reject(error)),
+      };
+      const onAbort = () => wait.fail(signal?.reason);
+      const timer = timeoutMs === undefined ? undefined : this.#clock.after(timeoutMs, () => end(() => resolve(late())));
+      signal?.addEventListener('abort', onAbort, { once: true });
+      for (const set of sets) set.add(wait);
+    });
+  }
+
+  #waitsOf(taskId: string): Set<Wait> {
+    const waits = this.#byTask.get(taskId) ?? new Set();
+    this.#byTask.set(taskId, waits);
+    return waits;
+  }
+
+  /** Something happened to this task. */
+  notify(taskId: string): void {
+    for (const wait of [...(this.#byTask.get(taskId) ?? []), ...this.#any]) wait.check();
+  }
+
+  /** Every wait still pending, and every later one, rejects with `error`. */
+  close(error: BackgroundTaskError): void {
+    this.#closed ??= error;
+    for (const wait of [...[...this.#byTask.values()].flatMap((waits) => [...waits]), ...this.#any]) wait.fail(error);
+  }
+}

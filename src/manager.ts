@@ -1,0 +1,412 @@
+import { z } from 'zod';
+import { systemClock, type Clock } from './clock.js';
+import { BackgroundTaskError } from './errors.js';
+import { type BackgroundTaskEvents, EventHub, type ReconcileReport } from './events.js';
+import type { DeliveryEntry, HookDefinition } from './hooks/types.js';
+import { createParser } from './legacy/index.js';
+import { Closing } from './lifecycle/closing.js';
+import { Core } from './lifecycle/core.js';
+import { Engine } from './lifecycle/engine.js';
+import { Ledger } from './lifecycle/ledger.js';
+import { Operations } from './lifecycle/operations.js';
+import type { PruneOptions } from './lifecycle/retention.js';
+import type { StopOptions } from './lifecycle/stopping.js';
+import { TaskTable } from './lifecycle/table.js';
+import { Holder, type WaitOptions, Waits } from './lifecycle/waits.js';
+import { type OpenOptions, parseOptions } from './options.js';
+import type { OutputWindow, ReadOutputOptions } from './output/types.js';
+import { openFileStore } from './store/file-store.js';
+import { checkOptions, filterFields, type TaskFilter } from './task/filter.js';
+import { assertTaskId } from './task/id.js';
+import type { AnyTaskKind, KindName, Task, TaskNamed } from './task/kind.js';
+import { show } from './task/problems.js';
+import type { FunctionSpec, ProcessSpec, Slot, SpecNamed } from './task/spec.js';
+import type { Awaitable, FunctionTask, HookState, JsonValue, OwnerIdentity } from './task/types.js';
+
+/** What `status()` gives: counts, slots, the last pass, and who this manager is. */
+export interface ManagerStatus {
+  readonly running: number;
+  readonly queued: number;
+  readonly waiting: number;
+  readonly terminal: number;
+  /** `limit` is `Infinity` where there is none. Adopted and detached tasks may push `used` beyond it. */
+  readonly slots: { readonly used: number; readonly limit: number };
+  /** `at`: when the last pass ended, in milliseconds since the epoch. `null`: none has ended yet. */
+  readonly lastReconcile: { readonly at: number; readonly report: ReconcileReport } | null;
+  readonly owner: OwnerIdentity;
+}
+
+/** How to close. The stop options are for the tasks that closing ends. */
+export interface CloseOptions extends StopOptions {
+  /** `'leave'` (default): detached work that outlives the host runs on. `'stop'`: everything is stopped. */
+  tasks?: 'leave' | 'stop' | undefined;
+}
+
+type AnyEvent<E> = { [N in keyof E]: [event: N, payload: E[N]] }[keyof E];
+
+const milliseconds = z.number().finite().nonnegative().optional();
+const waitFields = { timeoutMs: milliseconds, signal: z.instanceof(AbortSignal).optional() };
+const filterField = { filter: z.strictObject(filterFields).optional() };
+const stopFields = { reason: z.string().optional(), graceMs: milliseconds, skipHooks: z.boolean().optional() };
+const count = z.number().int().nonnegative();
+
+/** `BackgroundTaskManager.open` with a clock of one's own, for tests. Not part of the package. */
+export let openWith: <const Kinds extends readonly AnyTaskKind[] = readonly []>(
+  options: OpenOptions<Kinds>,
+  clock: Clock,
+) => Promise<BackgroundTaskManager<Kinds[number]>>;
+
+/**
+ * Runs, records and outlives background work. One manager owns a directory at a time; open another one when this one is closed or its
+ * process has died, and it goes on where this one was.
+ *
+ * Every method throws or rejects with `MANAGER_CLOSED` after `close`, and with `OWNERSHIP_LOST` once another manager took the directory
+ * over. A pending `waitFor…`, `followOutput`, `stop…` or `close` holds the process; nothing else of the manager's does.
+ */
+export class BackgroundTaskManager<K extends AnyTaskKind = never> implements AsyncDisposable {
+  readonly #core: Core;
+  readonly #engine: Engine;
+  readonly #operations: Operations;
+  readonly #hub: EventHub;
+  readonly #holder: Holder;
+  readonly #closing: Closing;
+
+  private constructor(core: Core, engine: Engine, hub: EventHub, holder: Holder) {
+    this.#core = core;
+    this.#engine = engine;
+    this.#hub = hub;
+    this.#holder = holder;
+    this.#operations = new Operations(core, engine);
+    this.#closing = new Closing(core, engine);
+  }
+
+  /**
+   * Creates the directory where it is missing, takes ownership, loads every record, and reconciles once: what happened while no host was
+   * alive has been judged when this resolves. No hook runs and no event is emitted before one macrotask has passed after that, so that
+   * listeners attached right after `await` hear everything.
+   *
+   * Throws `INVALID_OPTIONS`, `DIRECTORY_OWNED` (with the owner's identity) or `STORAGE_FAILED`.
+   */
+  static async open<const Kinds extends readonly AnyTaskKind[] = readonly []>(
+    options: OpenOptions<Kinds>,
+  ): Promise<BackgroundTaskManager<Kinds[number]>> {
+    return BackgroundTaskManager.#open(options, systemClock);
+  }
+
+  static {
+    openWith = (options, clock) => BackgroundTaskManager.#open(options, clock);
+  }
+
+  static async #open(options: OpenOptions<readonly AnyTaskKind[]>, clock: Clock): Promise<BackgroundTaskManager<any>> {
+    const settings = parseOptions(options);
+    const hub = new EventHub();
+    const holder = new Holder();
+    const { directory, fsync, foreignOwnerTimeoutMs } = settings;
+    let manager: BackgroundTaskManager<any> | undefined;
+    const store = await holder.while(
+      openFileStore({
+        directory,
+        fsync,
+        foreignOwnerTimeoutMs,
+        clock,
+        parse: createParser(settings.legacyShapes),
+        onFenced: (owner) => {
+          if (manager) manager.#fenced(owner);
+        },
+        onError: (error) => hub.emit('error', { error }),
+      }),
+    );
+    const core = new Core({ settings, clock, store, table: new TaskTable(), ledger: new Ledger(store), waits: new Waits(clock, holder) }, hub);
+    try {
+      manager = new BackgroundTaskManager(core, new Engine(core), hub, holder);
+      hub.hold();
+      await holder.while(manager.#start());
+    } catch (error) {
+      await store.release();
+      throw error;
+    }
+    return manager;
+  }
+
+  async #start(): Promise<void> {
+    await this.#engine.load();
+    await this.#engine.reconciler.reconcile();
+    setImmediate(() => {
+      this.#hub.release();
+      this.#engine.outbox.start();
+      this.#engine.retention.enforce().catch((error: unknown) => this.#core.report(error));
+    });
+  }
+
+  #fenced(owner: OwnerIdentity | null): void {
+    const error = new BackgroundTaskError('OWNERSHIP_LOST', 'another manager took the directory over', { owner });
+    if (!this.#closing.fence(error)) return;
+    this.#core.emit('manager:fenced', { owner });
+  }
+
+  /**
+   * Registers work and launches it: reserves a slot (synchronously, before anything else), writes the record, launches, and resolves with
+   * a snapshot. A queued task is launched when a slot is free. The same `idempotencyKey` again gives the task that is there already.
+   *
+   * Throws `INVALID_SPEC`, `INVALID_TASK_ID`, `UNKNOWN_KIND`, `UNKNOWN_HOOK`, `TASK_EXISTS`, `CAPACITY_EXCEEDED`, `STORAGE_FAILED` (then
+   * nothing was launched) or `LAUNCH_FAILED` (then the task is on record as `failed`).
+   */
+  // One generic signature, not overloads: a typo then reads "Did you mean 'command'?" instead of three failed overloads.
+  async registerTask<N extends KindName<K>, R = unknown>(
+    spec: { kind: N } & (N extends 'process' ? ProcessSpec : N extends 'function' ? FunctionSpec<R> : SpecNamed<K, N>),
+  ): Promise<N extends 'function' ? FunctionTask<R> : TaskNamed<K, N>> {
+    this.#assertOpen();
+    const task = await this.#closing.track(this.#engine.registration.register(spec));
+    return task as never;
+  }
+
+  /**
+   * Takes a slot for work that the host prepares before it registers the task: pass it as `slot`. Throws `CAPACITY_EXCEEDED` when full,
+   * also with `whenFull: 'queue'`, and `INVALID_SPEC`.
+   */
+  reserveSlot(options?: { group?: string | undefined }): Slot {
+    this.#assertOpen();
+    const { group } = checkOptions({ group: z.string().min(1).max(256).optional() }, options, 'reserveSlot');
+    return this.#engine.slots.reserve(group);
+  }
+
+  /** The task, from memory; `undefined` where there is none of this id. Throws `INVALID_TASK_ID`. */
+  getTask(taskId: string): Task<K> | undefined {
+    this.#assertOpen();
+    assertTaskId(taskId);
+    return this.#core.table.get(taskId)?.view as Task<K> | undefined;
+  }
+
+  /**
+   * Tasks, newest first, from memory. `limit`: at most so many (default: all). `after`: the id of the last task of the page before.
+   * Foreground tasks are left out unless `includeForeground`. Throws `INVALID_SPEC`, and `TASK_NOT_FOUND` for a cursor that is gone.
+   */
+  listTasks<N extends KindName<K>>(
+    filter: TaskFilter<N> & { kind: N | readonly N[]; limit?: number | undefined; after?: string | undefined },
+  ): readonly TaskNamed<K, N>[];
+  listTasks(filter?: TaskFilter & { limit?: number | undefined; after?: string | undefined }): readonly Task<K>[];
+  listTasks(filter?: TaskFilter & { limit?: number | undefined; after?: string | undefined }): readonly never[] {
+    this.#assertOpen();
+    const fields = { ...filterFields, limit: count.optional(), after: z.string().optional() };
+    const { limit = Number.POSITIVE_INFINITY, after, ...rest } = checkOptions(fields, filter, 'listTasks');
+    return this.#core.table.list(rest, limit, after) as never;
+  }
+
+  /**
+   * Changes the host's own words about a task, at any time, also after its end: `description` replaces, `metadata` is merged key by key.
+   * Durable when it resolves; `task:updated`. Throws `INVALID_SPEC`, `TASK_NOT_FOUND`, `RECORD_UNSUPPORTED` or `STORAGE_FAILED`.
+   */
+  async updateTask(taskId: string, patch: { description?: string | undefined; metadata?: object | undefined }): Promise<Task<K>> {
+    const entry = this.#expect(taskId);
+    const fields = { description: z.string().optional(), metadata: z.unknown() };
+    return this.#task(this.#operations.update(entry, checkOptions(fields, patch, 'updateTask')));
+  }
+
+  /** Resolves with the task once it has ended, or as it stands when the time is up. The wait never touches the task. Throws `TASK_NOT_FOUND`. */
+  async waitForTask(taskId: string, options?: WaitOptions): Promise<Task<K>> {
+    return this.#task(this.#operations.waitForTask(this.#expect(taskId), checkOptions(waitFields, options, 'waitForTask')));
+  }
+
+  /**
+   * Resolves with the first of these tasks that has ended; where none are named, of those that are active now. `undefined`: the time was
+   * up, or there was nothing to wait for. Throws `TASK_NOT_FOUND`.
+   */
+  async waitForAny(taskIds?: readonly string[], options?: WaitOptions): Promise<Task<K> | undefined> {
+    this.#assertOpen();
+    const entries = taskIds && z.array(z.string()).readonly().parse(taskIds).map((taskId) => this.#expect(taskId));
+    return this.#operations.waitForAny(entries, checkOptions(waitFields, options, 'waitForAny')) as Promise<Task<K> | undefined>;
+  }
+
+  /**
+   * Resolves with `true` once no task (that the filter means) is active, including ones registered meanwhile; with `false` when the time is
+   * up. Foreground tasks count unless `includeForeground` is `false`.
+   */
+  async waitForIdle(options?: WaitOptions & { filter?: TaskFilter | undefined }): Promise<boolean> {
+    this.#assertOpen();
+    return this.#operations.waitForIdle(checkOptions({ ...waitFields, ...filterField }, options, 'waitForIdle'));
+  }
+
+  /**
+   * Resolves when a foreground task leaves the foreground: how it was detached, or that it ended there. A task that was never in the
+   * foreground is `'detached'`. Rejects with a `TimeoutError` when the time is up. Throws `TASK_NOT_FOUND`.
+   */
+  async waitForRelease(taskId: string, options?: WaitOptions): Promise<'detached' | 'detached_by_timeout' | 'terminal'> {
+    return this.#operations.waitForRelease(this.#expect(taskId), checkOptions(waitFields, options, 'waitForRelease'));
+  }
+
+  /**
+   * Sends a foreground task to the background: from then on it counts as a running task (it is never refused) and owes its hooks. A task
+   * that is detached or has ended stays as it is. Throws `TASK_NOT_FOUND`, `UNKNOWN_KIND`, `RECORD_UNSUPPORTED` or `STORAGE_FAILED`.
+   */
+  async detachTask(taskId: string): Promise<Task<K>> {
+    return this.#task(this.#engine.foreground.detach(this.#expect(taskId), false));
+  }
+
+  /**
+   * Puts the stop on record, signals the whole process tree (or aborts the signal of in-process work), and resolves once the task has ended;
+   * at once for one that has. SIGTERM first, SIGKILL after the grace. The first cause on record stays; a shorter `graceMs` of a later call counts.
+   *
+   * Throws `TASK_NOT_FOUND`, `INVALID_SPEC` (also for a kind that defines no `stop`), `UNKNOWN_KIND` or `RECORD_UNSUPPORTED`.
+   */
+  async stopTask(taskId: string, options?: StopOptions): Promise<Task<K>> {
+    const entry = this.#expect(taskId);
+    const checked = checkOptions(stopFields, options, 'stopTask');
+    return this.#task(this.#holder.while(this.#operations.stop(entry, { ...checked, cause: 'user' })));
+  }
+
+  /**
+   * Stops every active task (that the filter means), as `stopTask` does, and resolves with them once all have ended. Foreground tasks
+   * are included unless `includeForeground` is `false`. Tasks of kinds that this manager does not have are passed over.
+   */
+  async stopAll(options?: StopOptions & { filter?: TaskFilter | undefined }): Promise<readonly Task<K>[]> {
+    this.#assertOpen();
+    const { filter, ...stop } = checkOptions({ ...stopFields, ...filterField }, options, 'stopAll');
+    return this.#holder.while(this.#operations.stopAll(filter, { ...stop, cause: 'user' })) as Promise<never>;
+  }
+
+  /**
+   * Answers a task that is `waiting`. The answer is checked and durable before the work sees it. Throws `TASK_NOT_WAITING`,
+   * `INVALID_INPUT` (the task goes on waiting), `TASK_NOT_FOUND` or `STORAGE_FAILED`.
+   */
+  async provideInput(taskId: string, value: JsonValue): Promise<Task<K>> {
+    return this.#task(this.#operations.provideInput(this.#expect(taskId), value));
+  }
+
+  /** A part of the task's output; at most 64 KiB unless told. A character is never split. No output yet: empty, size 0. Throws `TASK_NOT_FOUND` or `INVALID_SPEC`. */
+  async readOutput(taskId: string, options?: ReadOutputOptions): Promise<OutputWindow> {
+    return this.#operations.readOutput(this.#expect(taskId), options);
+  }
+
+  /** What the work returned, from the record, or from its own file where it was too large for one. `undefined`: nothing. Throws `TASK_NOT_FOUND`. */
+  async readResult(taskId: string): Promise<JsonValue | undefined> {
+    return this.#operations.readResult(this.#expect(taskId));
+  }
+
+  /**
+   * The task's output from `offset` (in bytes, default 0): what is there, then what comes, until the task has ended and all was read.
+   * Aborting `signal` rejects with its reason. Throws `TASK_NOT_FOUND` or `INVALID_SPEC` at the first step.
+   */
+  async *followOutput(
+    taskId: string,
+    options?: { offset?: number | undefined; signal?: AbortSignal | undefined },
+  ): AsyncGenerator<string, void, undefined> {
+    const entry = this.#expect(taskId);
+    const { offset, signal } = checkOptions({ offset: count.optional(), signal: waitFields.signal }, options, 'followOutput');
+    const chunks = this.#operations.followOutput(entry, offset, signal);
+    try {
+      for (let next = await this.#holder.while(chunks.next()); !next.done; next = await this.#holder.while(chunks.next())) yield next.value;
+    } finally {
+      await chunks.return();
+    }
+  }
+
+  /** Adds a hook, and delivers what tasks on record owe to it. Throws `INVALID_OPTIONS` for a name that is there already. */
+  addHook(name: string, hook: HookDefinition<K>): void {
+    this.#assertOpen();
+    this.#engine.outbox.addHook(name, hook);
+  }
+
+  /**
+   * Starts a fresh set of attempts: for one hook, or for every failed one of the task. Throws `TASK_NOT_FOUND`, `UNKNOWN_HOOK`,
+   * `INVALID_SPEC` (the task has not ended) or `STORAGE_FAILED`.
+   */
+  async redeliver(taskId: string, name?: string): Promise<Task<K>> {
+    return this.#task(this.#engine.outbox.redeliver(this.#expect(taskId).taskId, name));
+  }
+
+  /** Withdraws a delivery, also while the task still runs; an attempt under way is aborted. Throws `TASK_NOT_FOUND`, `UNKNOWN_HOOK` or `STORAGE_FAILED`. */
+  async skipHook(taskId: string, name: string): Promise<Task<K>> {
+    return this.#task(this.#engine.outbox.skip(this.#expect(taskId).taskId, name));
+  }
+
+  /** Says that a delivery arrived: how a `'pull'` hook's debts are paid. Throws `TASK_NOT_FOUND`, `UNKNOWN_HOOK`, `INVALID_SPEC` (the task has not ended) or `STORAGE_FAILED`. */
+  async acknowledge(taskId: string, name: string): Promise<Task<K>> {
+    return this.#task(this.#engine.outbox.acknowledge(this.#expect(taskId).taskId, name));
+  }
+
+  /** The deliveries of ended tasks, in any state unless one is named. */
+  listDeliveries(filter?: { state?: HookState | undefined; name?: string | undefined }): readonly DeliveryEntry<K>[] {
+    this.#assertOpen();
+    const fields = { state: z.enum(['pending', 'delivered', 'failed', 'skipped']).optional(), name: z.string().optional() };
+    return this.#operations.listDeliveries(checkOptions(fields, filter, 'listDeliveries')) as readonly DeliveryEntry<K>[];
+  }
+
+  /** One pass over the active tasks, now. A call during a pass waits for one more, shared by all such callers. One bad task never stops the rest. */
+  async reconcile(): Promise<ReconcileReport> {
+    this.#assertOpen();
+    return this.#engine.reconciler.reconcile();
+  }
+
+  /** Removes ended tasks and their output, and resolves with their ids; `task:pruned` for each. Throws `INVALID_SPEC` or `STORAGE_FAILED`. */
+  async pruneTasks(options?: PruneOptions): Promise<readonly string[]> {
+    this.#assertOpen();
+    return this.#engine.retention.prune(checkOptions({ olderThanMs: milliseconds, keep: count.optional(), ...filterField }, options, 'pruneTasks'));
+  }
+
+  /** How the manager stands, from memory. */
+  status(): ManagerStatus {
+    this.#assertOpen();
+    const { slots, reconciler } = this.#engine;
+    return {
+      ...this.#core.table.counts(),
+      slots: { used: slots.used, limit: slots.limit },
+      lastReconcile: reconciler.last,
+      owner: this.#core.store.owner,
+    };
+  }
+
+  /**
+   * Listens to an event, or to all (`'*'`, with the event's name first). Returns what ends it. A listener that throws or rejects reaches
+   * `error`, and nobody else is kept from hearing. Throws `INVALID_SPEC` for an event that does not exist.
+   */
+  on<E extends keyof BackgroundTaskEvents<K>>(event: E, listener: (payload: BackgroundTaskEvents<K>[E]) => Awaitable<void>): () => void;
+  on(event: '*', listener: (...args: AnyEvent<BackgroundTaskEvents<K>>) => Awaitable<void>): () => void;
+  on(event: string, listener: (...args: never[]) => Awaitable<void>): () => void {
+    this.#assertOpen();
+    return this.#hub.on(event as never, listener as never);
+  }
+
+  /** Listens to the next event of this name only. Returns what ends it. */
+  once<E extends keyof BackgroundTaskEvents<K>>(event: E, listener: (payload: BackgroundTaskEvents<K>[E]) => Awaitable<void>): () => void {
+    this.#assertOpen();
+    return this.#hub.once(event as never, listener as never);
+  }
+
+  /** Ends what `on` or `once` began. Harmless for a listener that was never added. */
+  off<E extends keyof BackgroundTaskEvents<K>>(event: E, listener: (payload: BackgroundTaskEvents<K>[E]) => Awaitable<void>): void {
+    this.#assertOpen();
+    this.#hub.off(event as never, listener as never);
+  }
+
+  /**
+   * Gives the directory up. With `'leave'`, detached work that outlives the host runs on and is adopted by the next `open`; in-process,
+   * foreground and queued tasks end as `killed`, cause `shutdown`. With `'stop'` everything does. Waits for hook attempts under way, for at
+   * most the grace. Idempotent: later calls share the first one's promise.
+   *
+   * Throws `STORAGE_FAILED` where an outcome could not be written; the directory is given up all the same, and the next `open` judges anew.
+   */
+  async close(options?: CloseOptions): Promise<void> {
+    const checked = checkOptions({ tasks: z.enum(['leave', 'stop']).optional(), ...stopFields }, options, 'close');
+    return this.#holder.while(this.#closing.close(checked));
+  }
+
+  /** `close()`, for `await using`. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #assertOpen(): void {
+    this.#closing.assertOpen();
+  }
+
+  #expect(taskId: string) {
+    this.#assertOpen();
+    if (typeof taskId !== 'string') throw new BackgroundTaskError('INVALID_TASK_ID', `expected a task id, got ${show(taskId)}`);
+    assertTaskId(taskId);
+    return this.#core.table.expect(taskId);
+  }
+
+  async #task(promise: Promise<unknown>): Promise<Task<K>> {
+    return (await promise) as Task<K>;
+  }
+}

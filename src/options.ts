@@ -1,0 +1,148 @@
+import { fileURLToPath } from 'node:url';
+import { z } from 'zod';
+import { BackgroundTaskError } from './errors.js';
+import type { HookDefinition } from './hooks/types.js';
+import type { LegacyShape } from './legacy/types.js';
+import { type AnyTaskKind, type KindRuntime, runtimeOf } from './task/kind.js';
+import { describeProblems } from './task/problems.js';
+import { isStandardSchema } from './task/schema.js';
+
+/** What `BackgroundTaskManager.open` takes. Every optional input also accepts `undefined`, which means the default. */
+export interface OpenOptions<Kinds extends readonly AnyTaskKind[]> {
+  /** Where the records live: a path or a `file:` URL. Created where missing, mode 0700. Must not be renamed while tasks run. */
+  directory: string | URL;
+  /** Detached tasks that may run or wait at once; foreground ones do not count. Minimum 1. Default: no limit. */
+  maxRunningTasks?: number | undefined;
+  /** The same for each `group`; tasks without one do not count. Minimum 0, a number or a function of the group. Default: no limit. */
+  maxRunningTasksPerGroup?: number | ((group: string) => number) | undefined;
+  /** When no slot is free: `'reject'` with `CAPACITY_EXCEEDED` (default), or `'queue'`, oldest first. */
+  whenFull?: 'reject' | 'queue' | undefined;
+  /** Between two reconcile passes, in milliseconds, from the end of one to the start of the next, while a task is active. 0: no timer, the host calls `reconcile()`. Default 10,000. */
+  reconcileIntervalMs?: number | undefined;
+  /** From SIGTERM (or an aborted signal) to SIGKILL (or being given up on), in milliseconds, from the moment the stop is on record. Minimum 0. Default 5,000. */
+  stopGraceMs?: number | undefined;
+  /** Per process task, in bytes; beyond it the task is stopped with cause `output_limit`. Minimum 1. Default `Infinity`. */
+  maxOutputBytes?: number | undefined;
+  /** A larger result is kept in a file of its own, for `readResult`. Bytes of JSON, 0 to 262,144. Default 262,144. */
+  maxResultBytes?: number | undefined;
+  /** `false`: records survive a killed process, but not a power cut. Default `true`. */
+  fsync?: boolean | undefined;
+  /** What is removed by itself; tasks with an owed or failed hook never are. Default: every detached task is kept. */
+  retention?:
+    | {
+        /** Ended longer ago than this, in milliseconds. Default: no limit. */
+        maxAgeMs?: number | undefined;
+        /** Ended detached tasks to keep. Default: no limit. */
+        maxTasks?: number | undefined;
+        /** Ended foreground tasks to keep. Default 100. */
+        maxForegroundTasks?: number | undefined;
+      }
+    | undefined;
+  /** The host's own kinds, from `defineTaskKind`. */
+  kinds?: Kinds | undefined;
+  /** The hooks that completions must reach, by name. */
+  hooks?: { readonly [hook: string]: HookDefinition<Kinds[number]> } | undefined;
+  /** More record shapes to read, tried before the built-in ones. */
+  legacyShapes?: readonly LegacyShape[] | undefined;
+  /**
+   * Takes a directory over whose owner cannot be judged (another machine, another container) once its heartbeat stood still for this
+   * long, in milliseconds of this process's monotonic clock; `open` waits for it. The heartbeat beats every 10 s: less than 30,000 robs
+   * owners that live. 0 or absent: never, `DIRECTORY_OWNED`.
+   */
+  foreignOwnerTimeoutMs?: number | undefined;
+}
+
+/** Checked options, with every default filled in. */
+export interface Settings {
+  readonly directory: string | URL;
+  readonly maxRunningTasks: number;
+  readonly maxRunningTasksPerGroup: (group: string) => number;
+  readonly whenFull: 'reject' | 'queue';
+  readonly reconcileIntervalMs: number;
+  readonly stopGraceMs: number;
+  readonly maxOutputBytes: number;
+  readonly maxResultBytes: number;
+  readonly fsync: boolean;
+  readonly retention: { readonly maxAgeMs: number; readonly maxTasks: number; readonly maxForegroundTasks: number };
+  readonly kinds: readonly KindRuntime[];
+  readonly hooks: { readonly [hook: string]: HookDefinition<any> };
+  readonly legacyShapes: readonly LegacyShape[];
+  readonly foreignOwnerTimeoutMs: number | undefined;
+}
+
+/** What is kept of a result in the record at most, so that a record never outgrows its own limit. */
+const MAX_RESULT_BYTES = 262_144;
+
+const milliseconds = z.number().finite().nonnegative();
+const count = z.number().int().nonnegative();
+const countOrInfinity = (minimum: number) => z.union([z.literal(Infinity), z.number().int().min(minimum)], { error: `expected a whole number of at least ${minimum}, or Infinity` });
+const callable = z.custom<(...args: never[]) => unknown>((value) => typeof value === 'function', 'expected a function');
+
+const schema = z.strictObject({
+  directory: z
+    .union([z.string().min(1), z.instanceof(URL).refine((url) => url.protocol === 'file:')], { error: 'expected a path or a file: URL' })
+    .refine((value) => !String(value).includes('\0'), 'expected a path without a NUL byte'),
+  maxRunningTasks: countOrInfinity(1).default(Infinity),
+  maxRunningTasksPerGroup: z.union([countOrInfinity(0), callable], { error: 'expected a whole number, Infinity, or a function of the group' }).default(Infinity),
+  whenFull: z.enum(['reject', 'queue']).default('reject'),
+  reconcileIntervalMs: milliseconds.default(10_000),
+  stopGraceMs: milliseconds.default(5_000),
+  maxOutputBytes: countOrInfinity(1).default(Infinity),
+  maxResultBytes: count.max(MAX_RESULT_BYTES).default(MAX_RESULT_BYTES),
+  fsync: z.boolean().default(true),
+  retention: z
+    .strictObject({
+      maxAgeMs: z.union([z.literal(Infinity), milliseconds]).default(Infinity),
+      maxTasks: countOrInfinity(0).default(Infinity),
+      maxForegroundTasks: countOrInfinity(0).default(100),
+    })
+    .prefault({}),
+  kinds: z.array(z.unknown()).readonly().default([]),
+  hooks: z.record(z.string(), z.unknown()).default({}),
+  legacyShapes: z
+    .array(
+      z.custom<LegacyShape>(
+        (value) => {
+          const shape = value as Partial<LegacyShape> | null;
+          return typeof shape?.name === 'string' && isStandardSchema(shape.schema) && typeof shape.toRecord === 'function';
+        },
+        'expected { name, schema, toRecord }',
+      ),
+    )
+    .default([]),
+  foreignOwnerTimeoutMs: milliseconds.optional(),
+});
+
+/** Checks the options of `open`. Throws `INVALID_OPTIONS` naming every problem, before anything was touched. */
+export function parseOptions(options: OpenOptions<readonly AnyTaskKind[]>): Settings {
+  const parsed = schema.safeParse(options);
+  if (!parsed.success) throw new BackgroundTaskError('INVALID_OPTIONS', describeProblems(parsed.error.issues, options, ['hooks']));
+  const { maxRunningTasksPerGroup: perGroup, kinds, directory, ...rest } = parsed.data;
+  return {
+    ...rest,
+    directory: directory instanceof URL ? fileURLToPath(directory) : directory,
+    hooks: rest.hooks as Settings['hooks'],
+    maxRunningTasksPerGroup: typeof perGroup === 'number' ? () => perGroup : checkedLimit(perGroup as (group: string) => number),
+    kinds: parseKinds(kinds),
+    foreignOwnerTimeoutMs: rest.foreignOwnerTimeoutMs,
+  };
+}
+
+function checkedLimit(limit: (group: string) => number): (group: string) => number {
+  return (group) => {
+    const value = limit(group);
+    if (typeof value === 'number' && value >= 0) return value;
+    throw new BackgroundTaskError('INVALID_OPTIONS', `maxRunningTasksPerGroup(${JSON.stringify(group)}): expected a number of at least 0, got ${String(value)}`);
+  };
+}
+
+function parseKinds(kinds: readonly unknown[]): KindRuntime[] {
+  const names = new Set(['process', 'function']);
+  return kinds.map((kind, index) => {
+    const runtime = runtimeOf(kind);
+    if (!runtime) throw new BackgroundTaskError('INVALID_OPTIONS', `kinds.${index}: expected a kind from defineTaskKind, got ${typeof kind}`);
+    if (names.has(runtime.name)) throw new BackgroundTaskError('INVALID_OPTIONS', `kinds.${index}: the name "${runtime.name}" is taken`);
+    names.add(runtime.name);
+    return runtime;
+  });
+}

@@ -1,0 +1,52 @@
+import { resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { z } from 'zod';
+import type { SpecReader } from '../task/kind.js';
+
+/** What a process is started with and no record holds. */
+export interface ProcessInput {
+  readonly env?: Readonly<Record<string, string | undefined>> | undefined;
+  readonly inheritEnv?: boolean | undefined;
+}
+
+const text = z.string().refine((value) => !value.includes('\0'), 'expected a text without a NUL byte');
+
+const command = z.union([text.refine((line) => line.trim() !== ''), z.array(text).min(1).readonly().refine((argv) => argv[0] !== '')], {
+  error: 'expected a command without NUL bytes: a text that is not blank, or an array of texts that begins with a program',
+});
+
+const cwd = z.union([text.min(1), z.instanceof(URL).refine((url) => url.protocol === 'file:')], {
+  error: 'expected a path without a NUL byte, or a file: URL',
+});
+
+/** The names and values that an environment can hold. `process.env` is no plain object, hence the copy. */
+const env = z.preprocess(
+  (value) => (typeof value === 'object' && value !== null && !Array.isArray(value) ? { ...value } : value),
+  z.record(z.string().regex(/^[^=\0]+$/, 'expected a variable name without "=" and NUL bytes'), text.optional()),
+);
+
+const fields = {
+  command,
+  cwd: cwd.optional(),
+  env: env.optional(),
+  inheritEnv: z.boolean().optional(),
+  maxOutputBytes: z
+    .union([z.literal(Infinity), z.number().int().min(1)], { error: 'expected a whole number of at least 1, or Infinity' })
+    .optional(),
+};
+
+type Fields = z.infer<z.ZodObject<typeof fields>>;
+
+/** How the spec of a process is read. A relative `cwd` is resolved against the host's, at registration. */
+export const processSpecReader: SpecReader = {
+  fields,
+  read(spec: Fields) {
+    const folder = spec.cwd instanceof URL ? fileURLToPath(spec.cwd) : spec.cwd;
+    const input: ProcessInput = { env: spec.env, inheritEnv: spec.inheritEnv };
+    return {
+      details: { command: spec.command, cwd: resolve(folder ?? process.cwd()), pid: null, exitCode: null, signal: null },
+      input,
+      maxOutputBytes: spec.maxOutputBytes,
+    };
+  },
+};

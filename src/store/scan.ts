@@ -1,0 +1,120 @@
+/*
+ * Finds every record below a directory without changing anything. Nothing found is ever silently dropped: each record-like entry ends up as
+ * a record or among the bad ones, unless it vanished while we looked.
+ *
+ * Two layouts: `<id>.json`, and a legacy folder holding `task.json`, which counts only where there is no `<id>.json`. Folders are looked
+ * into only where that can matter: tens of thousands of ordinary task folders cost nothing.
+ */
+import { lstatSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Clock, delay } from '../clock.js';
+import type { TaskRecord } from '../task/record.js';
+import { type Listing, listDirectory, RETRY_PAUSES_MS } from './listing.js';
+import { type ParseRecord, type Reading, type RecordFile, readRecordFile } from './record-file.js';
+import { Slices } from './slices.js';
+
+/** An entry that is no record. */
+export interface BadEntry {
+  readonly path: string;
+  /** Its name when it is set aside, without `.json`. */
+  readonly name: string;
+  readonly reason: string;
+  /** It stays where it is: it may be a record after all, for a newer version or once it can be read. */
+  readonly leave: boolean;
+}
+
+export interface Scan {
+  readonly records: Map<string, TaskRecord>;
+  readonly bad: BadEntry[];
+  /** By task id: the folder that holds the output of a legacy task, where its name is not the id. */
+  readonly legacyFolders: Map<string, string>;
+  /** Left-over temporary files. */
+  readonly drafts: readonly string[];
+}
+
+interface Source extends RecordFile {
+  readonly name: string;
+  readonly legacyFolder?: string;
+}
+
+/** Throws the system's error where the directory itself cannot be read. */
+export async function scanDirectory(directory: string, parse: ParseRecord, clock: Clock): Promise<Scan> {
+  const slices = new Slices(clock);
+  const listing = await listDirectory(directory, clock, slices);
+  const scan: Scan = { records: new Map(), bad: [], legacyFolders: new Map(), drafts: listing.drafts };
+  await readAll(await findSources(directory, listing, scan, slices), parse, scan, clock, slices);
+  return scan;
+}
+
+async function findSources(directory: string, listing: Listing, scan: Scan, slices: Slices): Promise<Source[]> {
+  const sources: Source[] = [];
+  for (const name of listing.records) {
+    sources.push({ path: join(directory, `${name}.json`), fileName: `${name}.json`, taskId: name, name });
+    await slices.pause();
+  }
+  // Names that are the same in lower case are taken in a fixed order, so that the same one wins at every open.
+  for (const folder of listing.folders.filter((name) => mayBeLegacy(name, listing)).sort()) {
+    const taskId = folder.toLowerCase();
+    const fileName = `${folder}/task.json`;
+    const path = join(directory, folder, 'task.json');
+    await slices.pause();
+    if (!isRegularFile(path)) continue;
+    if (listing.records.has(taskId) && !scan.legacyFolders.has(taskId)) scan.legacyFolders.set(taskId, folder);
+    else sources.push({ path, fileName, taskId, name: folder, legacyFolder: folder });
+  }
+  return sources;
+}
+
+function mayBeLegacy(folder: string, listing: Listing): boolean {
+  return folder !== folder.toLowerCase() || !listing.records.has(folder);
+}
+
+function isRegularFile(path: string): boolean {
+  try {
+    return lstatSync(path).isFile();
+  } catch (error) {
+    // No such file is the ordinary case. Any other failure is met again, and reported, when the file is read.
+    return (error as NodeJS.ErrnoException).code !== 'ENOENT';
+  }
+}
+
+async function readAll(
+  sources: readonly Source[],
+  parse: ParseRecord,
+  scan: Scan,
+  clock: Clock,
+  slices: Slices,
+): Promise<void> {
+  let open = sources;
+  for (const pause of [...RETRY_PAUSES_MS, null]) {
+    const again: Source[] = [];
+    for (const source of open) {
+      const reading = readRecordFile(source, parse);
+      if (reading.is !== 'retry') settle(source, reading, scan);
+      else if (pause !== null) again.push(source);
+      else settle(source, { is: 'bad', reason: `cannot be read: ${reading.error.message}`, leave: true }, scan);
+      await slices.pause();
+    }
+    if (again.length === 0 || pause === null) return;
+    open = again;
+    await delay(clock, pause);
+  }
+}
+
+function settle(source: Source, reading: Exclude<Reading, { is: 'retry' }>, scan: Scan): void {
+  const { path, name, taskId, legacyFolder } = source;
+  if (reading.is === 'bad') scan.bad.push({ path, name, reason: reading.reason, leave: reading.leave });
+  else if (reading.is === 'gone') settleGone(source, scan);
+  else if (scan.records.has(taskId)) {
+    scan.bad.push({ path, name, reason: `its id in lower case, ${taskId}, is taken by another record`, leave: false });
+  } else {
+    scan.records.set(taskId, reading.record);
+    if (legacyFolder !== undefined && legacyFolder !== taskId) scan.legacyFolders.set(taskId, legacyFolder);
+  }
+}
+
+/** Removed since it was listed. A name that is not UTF-8 cannot be looked up by what it was decoded to, and is no less there. */
+function settleGone({ path, name }: Source, scan: Scan): void {
+  if (!name.includes('\uFFFD')) return;
+  scan.bad.push({ path, name, reason: 'its name is not valid UTF-8', leave: true });
+}

@@ -1,0 +1,58 @@
+import { isDeepStrictEqual } from 'node:util';
+import { z } from 'zod';
+import { BackgroundTaskError } from '../errors.js';
+import { describeProblems } from './problems.js';
+import type { TaskRecord } from './record.js';
+import { isTerminalStatus, taskStatuses } from './status.js';
+import type { TaskStatus } from './types.js';
+
+/** Which tasks are meant: all given conditions must hold. */
+export interface TaskFilter<N extends string = string> {
+  /** One status, or any of several. */
+  status?: TaskStatus | readonly TaskStatus[] | undefined;
+  /** `true`: queued, running and waiting tasks; `false`: ended ones. */
+  active?: boolean | undefined;
+  /** One kind, or any of several. */
+  kind?: N | readonly N[] | undefined;
+  group?: string | undefined;
+  /** Each of these keys of the task's metadata has this value. */
+  metadata?: object | undefined;
+  /** Foreground tasks are left out unless this is `true`. */
+  includeForeground?: boolean | undefined;
+}
+
+const oneOrMore = <T extends z.ZodType>(item: T) => z.union([item, z.array(item).readonly()]);
+
+export const filterFields = {
+  status: oneOrMore(z.enum(taskStatuses)).optional(),
+  active: z.boolean().optional(),
+  kind: oneOrMore(z.string()).optional(),
+  group: z.string().optional(),
+  metadata: z.custom<object>((value) => value === undefined || (typeof value === 'object' && value !== null), 'expected an object').optional(),
+  includeForeground: z.boolean().optional(),
+};
+const filterSchema = z.strictObject(filterFields);
+
+/** Checks call options against a zod shape. Throws `INVALID_SPEC` naming every problem. */
+export function checkOptions<S extends z.ZodRawShape>(shape: S, options: unknown, call: string): z.infer<z.ZodObject<S>> {
+  const parsed = z.strictObject(shape).safeParse(options ?? {});
+  if (parsed.success) return parsed.data as z.infer<z.ZodObject<S>>;
+  throw new BackgroundTaskError('INVALID_SPEC', `${call}: ${describeProblems(parsed.error.issues, options, ['metadata'])}`);
+}
+
+/** Whether a filter is one: for option shapes that hold one. */
+export const filterOption = z.custom<TaskFilter>((value) => value === undefined || filterSchema.safeParse(value).success, 'expected a task filter').optional();
+
+/** The filter as a test on records. */
+export function compileFilter(filter: TaskFilter = {}): (record: TaskRecord) => boolean {
+  const statuses = filter.status === undefined ? undefined : new Set([filter.status].flat() as TaskStatus[]);
+  const kinds = filter.kind === undefined ? undefined : new Set([filter.kind].flat() as string[]);
+  const wanted = Object.entries(filter.metadata ?? {}).filter(([, value]) => value !== undefined);
+  return (record) =>
+    (record.detached || filter.includeForeground === true) &&
+    (filter.active === undefined || filter.active === !isTerminalStatus(record.status)) &&
+    (!statuses || statuses.has(record.status)) &&
+    (!kinds || kinds.has(record.kind)) &&
+    (filter.group === undefined || filter.group === record.group) &&
+    wanted.every(([key, value]) => Object.hasOwn(record.metadata, key) && isDeepStrictEqual(record.metadata[key], value));
+}

@@ -1,0 +1,70 @@
+// What the house tests share: where the repository is, how its commands are run, and how declarations are compiled.
+import { execFile } from 'node:child_process';
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import ts from 'typescript';
+
+export const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
+export const shared = join(root, '..', 'shared');
+
+/** A path of the build, or an error that says what to do. `npm test` builds first. */
+export function built(file: string): string {
+  const path = join(root, 'dist', file);
+  if (!existsSync(path)) throw new Error(`dist/${file} is missing: run "npm run build" first`);
+  return path;
+}
+
+export interface Finished {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs a command to its end, whatever that is; standard input is closed. */
+export function run(file: string, args: readonly string[], options: { cwd?: string; timeoutMs?: number } = {}): Promise<Finished> {
+  return new Promise((resolve, reject) => {
+    const child = execFile(
+      file,
+      args,
+      { cwd: options.cwd ?? root, timeout: options.timeoutMs ?? 50_000, maxBuffer: 64 * 1024 * 1024, killSignal: 'SIGKILL' },
+      (error, stdout, stderr) => {
+        if (error && child.pid === undefined) reject(error);
+        else resolve({ code: child.exitCode, stdout, stderr });
+      },
+    );
+    child.stdin?.end();
+  });
+}
+
+/** Every file below a folder of the repository whose name ends so, as paths relative to the root, sorted. */
+export function filesBelow(folder: string, ending: string): string[] {
+  const start = join(root, folder);
+  if (!existsSync(start)) return [];
+  return readdirSync(start, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith(ending) && statSync(join(start, name)).isFile())
+    .map((name) => relative(root, join(start, name)))
+    .sort();
+}
+
+/** What TypeScript has to say about these files, one line a problem. */
+export function compile(files: readonly string[], options: ts.CompilerOptions): string[] {
+  const program = ts.createProgram(files, options);
+  return ts.getPreEmitDiagnostics(program).map(describeDiagnostic);
+}
+
+export function describeDiagnostic(diagnostic: ts.Diagnostic): string {
+  const text = ts.flattenDiagnosticMessageText(diagnostic.messageText, '\n');
+  if (!diagnostic.file) return `TS${diagnostic.code}: ${text}`;
+  const { line } = diagnostic.file.getLineAndCharacterOfPosition(diagnostic.start ?? 0);
+  return `${relative(root, diagnostic.file.fileName)}:${line + 1} TS${diagnostic.code}: ${text}`;
+}
+
+/** The compiler options of a configuration file, as `tsc -p` would use them. */
+export function compilerOptions(configFile: string): ts.CompilerOptions {
+  const { config, error } = ts.readConfigFile(configFile, ts.sys.readFile);
+  if (error) throw new Error(describeDiagnostic(error));
+  const parsed = ts.parseJsonConfigFileContent(config, ts.sys, dirname(configFile));
+  if (parsed.errors.length > 0) throw new Error(parsed.errors.map(describeDiagnostic).join('\n'));
+  return parsed.options;
+}
