@@ -198,7 +198,7 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
    */
   async updateTask(taskId: string, patch: { description?: string | undefined; metadata?: object | undefined }): Promise<Task<K>> {
     const entry = this.#expect(taskId);
-    const fields = { description: z.string().optional(), metadata: z.unknown() };
+    const fields = { description: z.string().optional(), metadata: z.unknown().optional() };
     return this.#task(this.#operations.update(entry, checkOptions(fields, patch, 'updateTask')));
   }
 
@@ -361,7 +361,7 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
    */
   on<E extends keyof BackgroundTaskEvents<K>>(event: E, listener: (payload: BackgroundTaskEvents<K>[E]) => Awaitable<void>): () => void;
   on(event: '*', listener: (...args: AnyEvent<BackgroundTaskEvents<K>>) => Awaitable<void>): () => void;
-  on(event: string, listener: (...args: never[]) => Awaitable<void>): () => void {
+  on(event: string, listener: (...args: any[]) => Awaitable<void>): () => void {
     this.#assertOpen();
     return this.#hub.on(event as never, listener as never);
   }

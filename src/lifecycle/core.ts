@@ -49,7 +49,7 @@ export class Core {
 
   /** The `error` event, once for each task until the reason changes or `recovered` was called. */
   reportOnce(error: unknown, taskId: string): void {
-    const reason = `${asError(error).message} ${asError((error as Error)?.cause).message}`;
+    const reason = reasonOf(error);
     if (this.#reported.get(taskId) === reason) return;
     this.#reported.set(taskId, reason);
     this.report(error, taskId);
@@ -63,6 +63,12 @@ export class Core {
   notBefore(record: TaskRecord, time = this.clock.now()): number {
     return Math.max(time, record.startedAt ?? record.createdAt);
   }
+}
+
+/** What makes two failures the same: the system's code where there is one, since its message may name a temporary file. */
+function reasonOf(error: unknown): string {
+  const { message, cause } = asError(error);
+  return (cause as NodeJS.ErrnoException | undefined)?.code ?? message;
 }
 
 /** An error of ours stays what it is; anything else becomes the cause of one with this code. */

@@ -122,11 +122,9 @@ export class Engine {
 
   /** Reads what is on disk. What was active belongs to a dead owner until the first pass has looked at it. */
   async load(): Promise<void> {
-    const { records, rejected } = await this.core.store.load();
-    for (const one of rejected) {
-      this.core.emit('record:rejected', one);
-      if (one.movedTo === null) this.#unavailableIds.add(idOf(one.path));
-    }
+    const { records, rejected, unavailableIds } = await this.core.store.load();
+    for (const one of rejected) this.core.emit('record:rejected', one);
+    for (const id of unavailableIds) this.#unavailableIds.add(id);
     for (const record of [...records].sort(oldestFirst)) this.#adoptRecord(record);
   }
 
@@ -234,11 +232,4 @@ export class Engine {
 
 function oldestFirst(a: TaskRecord, b: TaskRecord): number {
   return a.createdAt - b.createdAt || (a.taskId < b.taskId ? -1 : 1);
-}
-
-/** The id that a record at this path would have. */
-function idOf(path: string): string {
-  const parts = path.split('/');
-  const name = parts.at(-1) === 'task.json' ? parts.at(-2) : parts.at(-1)?.replace(/\.json$/, '');
-  return (name ?? '').toLowerCase();
 }

@@ -32,6 +32,9 @@ interface Parts {
   readonly unavailableIds: ReadonlySet<string>;
 }
 
+/** A checked spec, and what its task will owe. */
+type OwingSpec = ParsedSpec & { readonly owed: Record<string, OwedDelivery> };
+
 export class Registration {
   readonly #core: Core;
   readonly #parts: Parts;
@@ -44,39 +47,40 @@ export class Registration {
     this.#parts = parts;
   }
 
+  /** Takes a slot that the spec brings over, or gives it back: once a task has it, releasing it changes nothing. */
   async register(spec: unknown): Promise<TaskRecord> {
-    const parsed = this.#parse(spec);
-    const key = parsed.idempotencyKey;
-    for (let twin = key && this.#keys.get(key); twin; twin = key && this.#keys.get(key)) {
-      if (twin.kind !== parsed.kind.name) throw keyTaken(key, twin.kind);
-      await twin.done.catch(() => undefined); // refused for its own caller; then this one tries
-    }
-    const existing = key === undefined ? undefined : this.#core.table.byKey(key);
-    if (existing) {
-      parsed.slot?.release();
-      if (existing.record.kind !== parsed.kind.name) throw keyTaken(key, existing.record.kind);
-      return existing.view;
-    }
-    const registration = this.#registerNew(parsed);
-    if (key === undefined) return registration;
-    this.#keys.set(key, { kind: parsed.kind.name, done: registration });
-    return registration.finally(() => this.#keys.delete(key));
-  }
-
-  /** A spec that is refused gives back the slot that it brought. */
-  #parse(spec: unknown): ParsedSpec & { readonly owed: Record<string, OwedDelivery> } {
     try {
-      const parsed = parseSpec(spec, this.#parts.kinds);
-      parsed.signal?.throwIfAborted();
-      return { ...parsed, owed: this.#parts.owe(parsed.hooks) };
-    } catch (error) {
+      return await this.#register(this.#parse(spec));
+    } finally {
       const slot = (spec as { slot?: { release?: unknown } } | null | undefined)?.slot;
       if (typeof slot?.release === 'function') slot.release();
-      throw error;
     }
   }
 
-  async #registerNew(spec: ParsedSpec & { readonly owed: Record<string, OwedDelivery> }): Promise<TaskRecord> {
+  #parse(spec: unknown): OwingSpec {
+    const parsed = parseSpec(spec, this.#parts.kinds);
+    parsed.signal?.throwIfAborted();
+    return { ...parsed, owed: this.#parts.owe(parsed.hooks) };
+  }
+
+  async #register(spec: OwingSpec): Promise<TaskRecord> {
+    const key = spec.idempotencyKey;
+    if (key === undefined) return this.#registerNew(spec);
+    for (let twin = this.#keys.get(key); twin; twin = this.#keys.get(key)) {
+      if (twin.kind !== spec.kind.name) throw keyTaken(key, twin.kind);
+      await twin.done.catch(() => undefined); // refused for its own caller; then this one tries
+    }
+    const existing = this.#core.table.byKey(key);
+    if (existing) {
+      if (existing.record.kind !== spec.kind.name) throw keyTaken(key, existing.record.kind);
+      return existing.view;
+    }
+    const done = this.#registerNew(spec);
+    this.#keys.set(key, { kind: spec.kind.name, done });
+    return done.finally(() => this.#keys.delete(key));
+  }
+
+  async #registerNew(spec: OwingSpec): Promise<TaskRecord> {
     const taskId = this.#reserveId(spec);
     let slot: Hold | undefined;
     try {
@@ -93,10 +97,9 @@ export class Registration {
     }
   }
 
-  #reserveId({ taskId, kind, slot }: ParsedSpec): string {
+  #reserveId({ taskId, kind }: ParsedSpec): string {
     const taken = (id: string) => this.#ids.has(id) || this.#core.table.get(id) !== undefined || this.#parts.unavailableIds.has(id);
     if (taskId !== undefined && taken(taskId)) {
-      slot?.release();
       const why = this.#parts.unavailableIds.has(taskId) ? 'belongs to a record that cannot be read' : 'is taken';
       throw new BackgroundTaskError('TASK_EXISTS', `the task id "${taskId}" ${why}`, { taskId });
     }
@@ -120,7 +123,7 @@ export class Registration {
     return hold;
   }
 
-  async #record(spec: ParsedSpec & { readonly owed: Record<string, OwedDelivery> }, taskId: string, slot: Hold | undefined, queued: boolean): Promise<Entry> {
+  async #record(spec: OwingSpec, taskId: string, slot: Hold | undefined, queued: boolean): Promise<Entry> {
     const fresh = this.#freshRecord(spec, taskId);
     const entry = new Entry(fresh, this.#core.table.nextSeq(), spec.kind);
     await this.#core.ledger.change(entry, (record) => (queued ? { ...record } : this.#parts.launcher.begun(record)));
@@ -129,7 +132,7 @@ export class Registration {
     return entry;
   }
 
-  #freshRecord(spec: ParsedSpec & { readonly owed: Record<string, OwedDelivery> }, taskId: string): TaskRecord {
+  #freshRecord(spec: OwingSpec, taskId: string): TaskRecord {
     const ceiling = spec.kind.spec?.fields.maxOutputBytes ? (spec.maxOutputBytes ?? this.#core.settings.maxOutputBytes) : Number.POSITIVE_INFINITY;
     return {
       schemaVersion: SCHEMA_VERSION,

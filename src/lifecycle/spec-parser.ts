@@ -45,7 +45,7 @@ const common = {
   queueTimeoutMs: milliseconds.optional(),
   group: z.string().min(1).max(256).optional(),
   idempotencyKey: z.string().min(1).max(1024).optional(),
-  metadata: z.unknown(),
+  metadata: z.unknown().optional(),
   hooks: z.array(z.string()).readonly().optional(),
   slot: z.custom<Slot>((value) => value === undefined || (typeof value === 'object' && value !== null), 'expected a slot from reserveSlot').optional(),
   whenFull: z.enum(['reject', 'queue']).optional(),
@@ -56,8 +56,8 @@ const common = {
 };
 
 const run = z.custom<(...args: never[]) => unknown>((value) => typeof value === 'function', 'expected a function');
-const inProcess: SpecReader = { fields: { details: z.unknown(), run }, read: ({ details, run }) => ({ details, input: run }) };
-const outlivesHost: SpecReader = { fields: { details: z.unknown(), input: z.unknown() }, read: ({ details, input }) => ({ details, input }) };
+const inProcess: SpecReader = { fields: { details: z.unknown().optional(), run }, read: ({ details, run }) => ({ details, input: run }) };
+const outlivesHost: SpecReader = { fields: { details: z.unknown().optional(), input: z.unknown().optional() }, read: ({ details, input }) => ({ details, input }) };
 
 /** Fields whose values never appear in an error: they may hold secrets. */
 const secretFields = ['env', 'input', 'metadata'];

@@ -14,6 +14,8 @@ export interface RejectedRecord {
 export interface LoadedRecords {
   readonly records: readonly TaskRecord[];
   readonly rejected: readonly RejectedRecord[];
+  /** Ids of records that could not be read and were left in place: taken for as long as they are there. */
+  readonly unavailableIds: ReadonlySet<string>;
 }
 
 /**

@@ -20,7 +20,7 @@ export function directoryPath(directory: string | URL): string {
 }
 
 /**
- * Creates the directory with all its parents, `.run` and `.owner`, each 0700 whatever the umask; a directory that was there keeps its rights.
+ * Creates the directory with all its parents, and `.owner`, each 0700 whatever the umask; a directory that was there keeps its rights.
  * Throws `STORAGE_FAILED` naming the directory, and then nothing that it created is left.
  */
 export async function prepareDirectory(directory: string | URL, files: DurableFiles): Promise<PreparedDirectory> {
@@ -31,7 +31,6 @@ export async function prepareDirectory(directory: string | URL, files: DurableFi
     await makeFolder(path, created);
     const layout = new Layout(await realpath(path));
     if (!(await stat(layout.directory)).isDirectory()) throw notAFolder(path);
-    await makeOwnFolder(layout.runDir, created);
     await makeOwnFolder(layout.ownerDir, created);
     for (const folder of created) await files.syncFolder(dirname(folder));
     return { layout, undo };
@@ -39,6 +38,12 @@ export async function prepareDirectory(directory: string | URL, files: DurableFi
     await undo();
     throw storageFailed(`cannot use the directory ${String(directory)}`, error);
   }
+}
+
+/** The folders that only the owner makes: nobody who fails to become it may take them away again. */
+export async function prepareOwnedFolders(layout: Layout, files: DurableFiles): Promise<void> {
+  await makeOwnFolder(layout.runDir, []);
+  await files.syncFolder(layout.directory);
 }
 
 async function makeFolder(path: string, created: string[]): Promise<void> {
@@ -74,8 +79,9 @@ function notAFolder(path: string): Error {
 }
 
 async function removeEmpty(created: readonly string[]): Promise<void> {
-  for (const folder of [...created].reverse()) {
+  try {
+    for (const folder of [...created].reverse()) await rmdir(folder);
+  } catch {
     // Not empty: somebody else uses it by now. Anything else: the failure that brought us here is the one to report.
-    await rmdir(folder).catch(() => undefined);
   }
 }

@@ -94,7 +94,8 @@ export class Heartbeat {
 /** The calls that the lock makes, with a private mode. An object of its own: the lock writes a cache into the one it is given. */
 function lockFs() {
   return {
-    mkdir: (path: string, done: fs.NoParamCallback) => fs.mkdir(path, 0o700, done),
+    mkdir: (path: string, done: fs.NoParamCallback) =>
+      fs.mkdir(path, 0o700, (error) => (error ? done(error) : fs.chmod(path, 0o700, done))),
     stat: fs.stat,
     utimes: fs.utimes,
     rmdir: fs.rmdir,

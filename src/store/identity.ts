@@ -98,7 +98,8 @@ function pidNamespace(self: ProcessEntry | undefined, instanceId: string): strin
 function portableEntry(pid: number): ProcessEntry | undefined {
   if (process.platform === 'win32') return isHidden(pid) ? { pid, state: 'R', startTicks: '' } : undefined;
   try {
-    const [, state = '', start = ''] = /^(\S+)\s+(.*)$/.exec(command('ps', ['-o', 'stat=,lstart=', '-p', `${pid}`])) ?? [];
+    const [, state = '', start = ''] =
+      /^(\S+)\s+(.*)$/.exec(command('ps', ['-o', 'stat=,lstart=', '-p', `${pid}`])) ?? [];
     return { pid, state: state.charAt(0), startTicks: start };
   } catch (error) {
     // ps ends with 1 where there is no such process.

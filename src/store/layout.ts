@@ -27,12 +27,16 @@ export class Layout {
   outputPath(taskId: string): string {
     return join(this.taskDir(taskId), 'output.log');
   }
-  /** The record of a legacy task, in the folder of its output. */
-  legacyRecordPath(taskId: string): string {
-    return join(this.taskDir(taskId), 'task.json');
-  }
   resultPath(taskId: string): string {
     return join(this.directory, taskId, 'result.json');
+  }
+  /** Every file of ours that a task's folder can hold, but for {@link legacyRecordPath}. */
+  taskFiles(folder: string): string[] {
+    return ['output.log', 'result.json', 'result.json.next'].map((name) => join(folder, name));
+  }
+  /** The record of a legacy task, in the folder of its output. */
+  legacyRecordPath(folder: string): string {
+    return join(folder, 'task.json');
   }
   pidPath(taskId: string): string {
     return join(this.runDir, `${taskId}.pid`);

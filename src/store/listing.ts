@@ -57,7 +57,7 @@ function sort(directory: string, entry: Dirent, listing: Listing): void {
   const { name } = entry;
   if (name.startsWith('.')) return;
   if (name.endsWith('.json')) listing.records.add(name.slice(0, -'.json'.length));
-  else if (draftName.test(name)) listing.drafts.push(name);
+  else if (draftName.test(name) && entry.isFile()) listing.drafts.push(name);
   else if (folderName.test(name) && isFolder(directory, entry)) listing.folders.push(name);
 }
 

@@ -15,6 +15,8 @@ export interface OwnershipOptions {
   readonly clock: Clock;
   readonly fsync: boolean;
   readonly foreignOwnerTimeoutMs: number | undefined;
+  /** Run by the new owner alone, before anybody else may rely on it; when it fails, the claim is taken back. */
+  prepare(): Promise<void>;
   onFenced(owner: OwnerIdentity | null): void;
   onError(error: BackgroundTaskError): void;
 }
@@ -37,6 +39,7 @@ export class Ownership {
     const won = await takeOver(options);
     const ownership = new Ownership(options, won);
     try {
+      await options.prepare();
       await ownership.#startHeartbeat();
     } catch (error) {
       await withdraw(options.ownerDir, won);

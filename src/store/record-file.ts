@@ -38,7 +38,8 @@ function readContents(path: string): Contents {
   try {
     const stats = lstatSync(path);
     if (!stats.isFile()) return bad(`is ${typeName(stats)}, not a regular file`);
-    if (stats.size > MAX_RECORD_BYTES) return bad(`has ${stats.size} bytes, more than the ${MAX_RECORD_BYTES} of a record`);
+    if (stats.size > MAX_RECORD_BYTES)
+      return bad(`has ${stats.size} bytes, more than the ${MAX_RECORD_BYTES} of a record`);
     return { is: 'bytes', bytes: readRegularFile(path) };
   } catch (error) {
     const code = systemCode(error);
@@ -75,7 +76,10 @@ function understand(bytes: Buffer, file: RecordFile, parse: ParseRecord): Readin
     return bad(`is not a task record: ${asError(error).message}`, error instanceof RecordError && error.newer);
   }
   if (record.taskId !== file.taskId) {
-    return bad(`holds the task ${JSON.stringify(record.taskId)}, which is not the id its name gives`, !isSupported(record));
+    return bad(
+      `holds the task ${JSON.stringify(record.taskId)}, which is not the id its name gives`,
+      !isSupported(record),
+    );
   }
   return { is: 'record', record };
 }

@@ -1,5 +1,15 @@
-import { chmodSync, closeSync, mkdirSync, openSync, renameSync, rmdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { lstatSync } from 'node:fs';
+import {
+  chmodSync,
+  closeSync,
+  fchmodSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { systemCode } from './failure.js';
 
@@ -19,7 +29,7 @@ export function moveAside(rejectedDir: string, path: string, name: string, reaso
       return target;
     } catch (error) {
       rmSync(`${target}.reason`, { force: true });
-      discard(target, isFolder);
+      removePlaceholder(target, isFolder);
       throw error;
     }
   }
@@ -38,33 +48,36 @@ function makeRejectedDir(rejectedDir: string): void {
 /** `false`: one of the two names is taken. */
 function reserve(target: string, isFolder: boolean, reason: string): boolean {
   const reasonPath = `${target}.reason`;
-  if (!createExclusively(() => writeFileSync(reasonPath, `${reason}\n`, { flag: 'wx', mode: 0o600 }), reasonPath)) {
-    return false;
-  }
-  const placeholder = () => (isFolder ? mkdirSync(target, 0o700) : closeSync(openSync(target, 'wx', 0o600)));
+  const fd = unlessTaken(() => openSync(reasonPath, 'wx', 0o600));
+  if (fd === undefined) return false;
+  let isReserved = false;
   try {
-    if (createExclusively(placeholder, null)) return true;
-  } catch (error) {
-    rmSync(reasonPath, { force: true });
-    throw error;
+    fchmodSync(fd, 0o600);
+    writeFileSync(fd, `${reason}\n`);
+    isReserved = unlessTaken(() => makePlaceholder(target, isFolder)) ?? false;
+  } finally {
+    closeSync(fd);
+    if (!isReserved) rmSync(reasonPath, { force: true });
   }
-  rmSync(reasonPath, { force: true });
-  return false;
+  return isReserved;
 }
 
-/** Runs `create`; `false` where the name is taken. `partial` is what a failure halfway may leave. */
-function createExclusively(create: () => void, partial: string | null): boolean {
-  try {
-    create();
-    return true;
-  } catch (error) {
-    if (systemCode(error) === 'EEXIST') return false;
-    if (partial !== null) rmSync(partial, { force: true });
-    throw error;
-  }
+function makePlaceholder(target: string, isFolder: boolean): true {
+  if (isFolder) mkdirSync(target, 0o700);
+  else closeSync(openSync(target, 'wx', 0o600));
+  return true;
 }
 
-function discard(target: string, isFolder: boolean): void {
+function removePlaceholder(target: string, isFolder: boolean): void {
   if (isFolder) rmdirSync(target);
   else rmSync(target, { force: true });
+}
+
+function unlessTaken<T>(create: () => T): T | undefined {
+  try {
+    return create();
+  } catch (error) {
+    if (systemCode(error) === 'EEXIST') return undefined;
+    throw error;
+  }
 }

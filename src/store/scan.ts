@@ -9,6 +9,7 @@ import { lstatSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, delay } from '../clock.js';
 import type { TaskRecord } from '../task/record.js';
+import { systemCode } from './failure.js';
 import { type Listing, listDirectory, RETRY_PAUSES_MS } from './listing.js';
 import { type ParseRecord, type Reading, type RecordFile, readRecordFile } from './record-file.js';
 import { Slices } from './slices.js';
@@ -52,17 +53,31 @@ async function findSources(directory: string, listing: Listing, scan: Scan, slic
     sources.push({ path: join(directory, `${name}.json`), fileName: `${name}.json`, taskId: name, name });
     await slices.pause();
   }
-  // Names that are the same in lower case are taken in a fixed order, so that the same one wins at every open.
-  for (const folder of listing.folders.filter((name) => mayBeLegacy(name, listing)).sort()) {
-    const taskId = folder.toLowerCase();
-    const fileName = `${folder}/task.json`;
-    const path = join(directory, folder, 'task.json');
-    await slices.pause();
-    if (!isRegularFile(path)) continue;
-    if (listing.records.has(taskId) && !scan.legacyFolders.has(taskId)) scan.legacyFolders.set(taskId, folder);
-    else sources.push({ path, fileName, taskId, name: folder, legacyFolder: folder });
+  for (const [taskId, folders] of await groupByTaskId(listing, slices)) {
+    // Names that are the same in lower case are taken in a fixed order, so that the same one wins at every open.
+    for (const folder of folders.sort()) {
+      const path = join(directory, folder, 'task.json');
+      await slices.pause();
+      if (!isRegularFile(path)) continue;
+      if (listing.records.has(taskId) && !scan.legacyFolders.has(taskId)) scan.legacyFolders.set(taskId, folder);
+      else sources.push({ path, fileName: `${folder}/task.json`, taskId, name: folder, legacyFolder: folder });
+    }
   }
   return sources;
+}
+
+/** The folders that must be looked into, by the id that each would have. */
+async function groupByTaskId(listing: Listing, slices: Slices): Promise<Map<string, string[]>> {
+  const groups = new Map<string, string[]>();
+  for (const folder of listing.folders) {
+    await slices.pause();
+    if (!mayBeLegacy(folder, listing)) continue;
+    const taskId = folder.toLowerCase();
+    const group = groups.get(taskId);
+    if (group) group.push(folder);
+    else groups.set(taskId, [folder]);
+  }
+  return groups;
 }
 
 function mayBeLegacy(folder: string, listing: Listing): boolean {
@@ -74,7 +89,7 @@ function isRegularFile(path: string): boolean {
     return lstatSync(path).isFile();
   } catch (error) {
     // No such file is the ordinary case. Any other failure is met again, and reported, when the file is read.
-    return (error as NodeJS.ErrnoException).code !== 'ENOENT';
+    return systemCode(error) !== 'ENOENT' && systemCode(error) !== 'ENOTDIR';
   }
 }
 

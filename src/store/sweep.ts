@@ -1,12 +1,12 @@
 /*
  * Removes what dead owners left. Only names that we make, only regular files, and only by the owner, before it writes anything.
  */
-import { closeSync, openSync, readSync, unlinkSync } from 'node:fs';
+import { readFileSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Clock } from '../clock.js';
 import { isTaskId } from '../task/id.js';
 import type { TaskRecord } from '../task/record.js';
-import { isTerminal } from '../task/status.js';
+import { isTerminal, isTerminalStatus } from '../task/status.js';
 import { systemCode } from './failure.js';
 import type { Layout } from './layout.js';
 import { entriesOf } from './listing.js';
@@ -14,80 +14,74 @@ import { Slices } from './slices.js';
 
 /** In a `.pid` file: a recovery took the right to run, so that a supervisor that comes late does nothing. */
 const VOID = 'void';
+const runFile = /^(.+)\.(pid|exit)$/;
+const resultDraft = /^result\.json\.next(?:\.\d+)?$/;
 
 export interface SweepOptions {
   readonly layout: Layout;
   readonly clock: Clock;
   readonly records: ReadonlyMap<string, TaskRecord>;
-  /** Ids of records that exist but could not be read: what is theirs stays. */
+  /** Ids of records that are there but could not be read: what is theirs stays. */
   readonly unread: ReadonlySet<string>;
+  /** Left-over temporary files of records. */
   readonly drafts: readonly string[];
 }
 
-/** Sweeps everything it can; returns the first failure, if any. */
-export async function sweep(options: SweepOptions): Promise<unknown> {
+/** Sweeps everything it can; returns what it could not. */
+export async function sweep(options: SweepOptions): Promise<readonly unknown[]> {
+  const { layout, records } = options;
   const failures: unknown[] = [];
   const slices = new Slices(options.clock);
-  const attempt = async (work: () => Promise<void>) => {
-    try {
-      await work();
-    } catch (error) {
-      failures.push(error);
-    }
-  };
-  const remove = (path: string) => {
-    try {
-      unlinkSync(path);
-    } catch (error) {
-      if (systemCode(error) !== 'ENOENT') failures.push(error);
-    }
-  };
-  for (const name of options.drafts) remove(join(options.layout.directory, name));
-  await attempt(() => sweepRunDir(options, remove, slices));
-  for (const record of options.records.values()) {
-    // A result is written while its task is active, so only there can half of one be left.
-    if (!isTerminal(record)) await attempt(() => sweepResultDrafts(options.layout, record.taskId, remove, slices));
+  for (const name of options.drafts) remove(join(layout.directory, name), failures);
+  await sweepFolder(layout.runDir, slices, failures, (name) => isDeadRunFile(name, options));
+  for (const { taskId, status } of records.values()) {
     await slices.pause();
+    // A result is written while its task is active, so only there can half of one be left.
+    if (isTerminalStatus(status)) continue;
+    await sweepFolder(join(layout.directory, taskId), slices, failures, (name) => resultDraft.test(name));
   }
-  return failures[0];
+  return failures;
 }
 
-async function sweepRunDir(options: SweepOptions, remove: (path: string) => void, slices: Slices): Promise<void> {
-  const { runDir } = options.layout;
-  for await (const entry of entriesOf(runDir, slices)) {
-    const [, taskId = '', ending] = /^(.+)\.(pid|exit)$/.exec(entry.name) ?? [];
-    if (!entry.isFile() || !isTaskId(taskId) || options.unread.has(taskId)) continue;
-    const record = options.records.get(taskId);
-    if (record && !isTerminal(record)) continue;
-    const path = join(runDir, entry.name);
-    // As long as there is a record, a void claim forbids its late supervisor to run.
-    if (record && ending === 'pid' && isVoid(path)) continue;
-    remove(path);
-  }
-}
-
-async function sweepResultDrafts(
-  layout: Layout,
-  taskId: string,
-  remove: (path: string) => void,
+async function sweepFolder(
+  folder: string,
   slices: Slices,
+  failures: unknown[],
+  isDead: (name: string) => boolean,
 ): Promise<void> {
-  const folder = join(layout.directory, taskId);
   try {
     for await (const entry of entriesOf(folder, slices)) {
-      if (entry.isFile() && /^result\.json\.next(?:\.\d+)?$/.test(entry.name)) remove(join(folder, entry.name));
+      if (entry.isFile() && isDead(entry.name)) remove(join(folder, entry.name), failures);
     }
   } catch (error) {
-    if (systemCode(error) !== 'ENOENT' && systemCode(error) !== 'ENOTDIR') throw error;
+    // A task without output has no folder.
+    if (systemCode(error) !== 'ENOENT' && systemCode(error) !== 'ENOTDIR') failures.push(error);
   }
 }
 
-function isVoid(path: string): boolean {
-  const fd = openSync(path, 'r');
+/** What belongs to no record, or to one that has ended. Active tasks are judged by these files, so theirs stay. */
+function isDeadRunFile(name: string, { layout, records, unread }: SweepOptions): boolean {
+  const [, taskId = '', ending] = runFile.exec(name) ?? [];
+  if (!isTaskId(taskId) || unread.has(taskId)) return false;
+  const record = records.get(taskId);
+  if (!record) return true;
+  // As long as there is a record, a void claim forbids its late supervisor to run.
+  return isTerminal(record) && !(ending === 'pid' && isVoid(layout.pidPath(taskId)));
+}
+
+function isVoid(pidPath: string): boolean {
   try {
-    const start = Buffer.alloc(16);
-    return start.toString('latin1', 0, readSync(fd, start)).trim() === VOID;
-  } finally {
-    closeSync(fd);
+    return readFileSync(pidPath, 'latin1').trim() === VOID;
+  } catch {
+    // What cannot be read may be one: it stays.
+    return true;
+  }
+}
+
+function remove(path: string, failures: unknown[]): void {
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    if (systemCode(error) !== 'ENOENT') failures.push(error);
   }
 }

@@ -5,7 +5,7 @@
  * frees the name. But then the release, or a higher number, is there by now. So the winner looks again: if it finds either, it withdraws
  * and starts over. A first holder of a number never finds them, since nobody follows an owner that has neither died nor given up.
  */
-import { link, unlink } from 'node:fs/promises';
+import { link, rmdir, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Clock, delay } from '../clock.js';
 import { BackgroundTaskError } from '../errors.js';
@@ -13,7 +13,7 @@ import type { OwnerIdentity } from '../task/types.js';
 import { Beacon } from './beacon.js';
 import { type ClaimContent, claimPath, readClaim, readTopClaim, writeClaimDraft } from './claims.js';
 import { systemCode, unlessCode } from './failure.js';
-import { lastBeat } from './heartbeat.js';
+import { lastBeat, lockPath } from './heartbeat.js';
 import { anyoneAnswers } from './owner-sweep.js';
 import { judgeOwner, type Verdict } from './verdict.js';
 
@@ -47,7 +47,9 @@ export async function takeOver(options: TakeoverOptions): Promise<WonClaim> {
 
 /** Takes back a claim that was won when what comes after it fails. */
 export async function withdraw(ownerDir: string, won: WonClaim): Promise<void> {
-  await unlessCode(['ENOENT'], unlink(claimPath(ownerDir, won.epoch)));
+  const path = claimPath(ownerDir, won.epoch);
+  await unlessCode(['ENOENT'], unlink(path));
+  await unlessCode(['ENOENT'], rmdir(lockPath(path)));
   await won.beacon?.extinguish();
 }
 
@@ -129,7 +131,10 @@ async function judge(content: ClaimContent, { identity, ownerDir }: TakeoverOpti
 function owned(content: ClaimContent, path: string, verdict: Verdict): BackgroundTaskError {
   if (content === 'blank' || content === 'garbled') {
     const hint = 'remove that file if no process uses the directory';
-    return new BackgroundTaskError('DIRECTORY_OWNED', `the owner of the directory cannot be read from ${path}: ${hint}`);
+    return new BackgroundTaskError(
+      'DIRECTORY_OWNED',
+      `the owner of the directory cannot be read from ${path}: ${hint}`,
+    );
   }
   const who = `process ${content.pid} on ${content.hostname} (claim ${path})`;
   const message =

@@ -1,10 +1,14 @@
 /*
- * The record: what is on disk for each task, and, frozen, what the API hands out. Objects are loose: keys that this version does not know
- * are kept through every rewrite.
+ * The record: what is on disk for each task, and, frozen, what the API hands out. Keys that this version does not know are kept through
+ * every rewrite: a schema here only ever judges a value, and what is returned is the value itself, never the schema's copy of it.
+ * Fifty thousand records are read at open, so a good record is judged once and nothing is built for it.
  */
 import { z } from 'zod';
+import { asError } from '../errors.js';
 import { MAX_ID_LENGTH, namePattern } from './id.js';
-import { deepFreeze } from './json.js';
+import { cutText, deepFreeze } from './json.js';
+import { migrate } from './migrations.js';
+import { show } from './problems.js';
 import { hookStates, stopCauses, taskStatuses } from './status.js';
 import type { JsonObject, TaskOf } from './types.js';
 
@@ -15,8 +19,10 @@ export const MAX_RECORD_BYTES = 1024 * 1024;
 export const MAX_SPEC_BYTES = 512 * 1024;
 /** Texts of errors and reasons are cut here. */
 export const MAX_TEXT_BYTES = 8 * 1024;
+/** Deeper values are rejected: they could be read, but writing them back would overflow the stack. Specs are held to 1000 levels. */
+const MAX_DEPTH = 1024;
 
-/** The record of DESIGN section 2, as an immutable value. `kind` is a plain name here; the public types narrow it. */
+/** The record on disk, as an immutable value. `kind` is a plain name here; the public types narrow it. */
 export interface TaskRecord extends TaskOf<string, JsonObject> {
   readonly schemaVersion: number;
   readonly queueTimeoutMs?: number;
@@ -25,13 +31,15 @@ export interface TaskRecord extends TaskOf<string, JsonObject> {
   readonly detachTimeoutMs?: number;
 }
 
-const time = z.number().finite().nonnegative();
-const json: z.ZodType<JsonObject> = z.record(z.string(), z.json()) as never;
 const optional = <T extends z.ZodType>(schema: T) => schema.exactOptional();
+const time = z.number().nonnegative();
+const plainObject = z.custom<JsonObject>(isPlainObject, 'expected an object');
+/** Whether it is JSON is judged for the record as a whole. */
+const json = z.unknown().refine((value) => value !== undefined, 'expected a JSON value');
 
-const error = z.looseObject({ name: z.string(), message: z.string(), code: optional(z.string()) });
+const error = z.object({ name: z.string(), message: z.string(), code: optional(z.string()) });
 
-const owed = z.looseObject({
+const owed = z.object({
   state: z.enum(hookStates),
   attempts: z.number().int().nonnegative(),
   lastError: optional(error),
@@ -39,7 +47,18 @@ const owed = z.looseObject({
   deliveredAt: optional(time),
 });
 
-const owner = z.looseObject({
+/** Not `z.record`, which passes over a key named `__proto__`. */
+const hooks = plainObject.superRefine((value, context) => {
+  if (!isPlainObject(value)) return;
+  for (const [name, delivery] of Object.entries(value)) {
+    const parsed = owed.safeParse(delivery);
+    for (const issue of parsed.error?.issues ?? []) {
+      context.addIssue({ ...issue, path: [name, ...issue.path] } as never);
+    }
+  }
+});
+
+const owner = z.object({
   instanceId: z.string(),
   hostname: z.string(),
   bootId: z.string(),
@@ -48,7 +67,7 @@ const owner = z.looseObject({
   startTicks: z.string(),
 });
 
-const base = z.looseObject({
+const schema = z.object({
   schemaVersion: z.literal(SCHEMA_VERSION),
   taskId: z.string().max(MAX_ID_LENGTH).regex(namePattern),
   kind: z.string().min(1),
@@ -68,31 +87,30 @@ const base = z.looseObject({
   detachOnTimeout: optional(z.boolean()),
   detachTimeoutMs: optional(time),
   owner: owner.nullable(),
-  stop: optional(z.looseObject({ cause: z.enum(stopCauses), reason: optional(z.string()), requestedAt: time })),
+  stop: optional(z.object({ cause: z.enum(stopCauses), reason: optional(z.string()), requestedAt: time })),
   stopReason: optional(z.string()),
   progress: optional(
-    z.looseObject({
+    z.object({
       message: optional(z.string()),
       current: optional(z.number()),
       total: optional(z.number()),
       updatedAt: time,
     }),
   ),
-  waitingFor: optional(z.looseObject({ prompt: z.string(), data: optional(z.json()), requestedAt: time })),
-  lastInput: optional(z.looseObject({ prompt: z.string(), value: z.json(), answeredAt: time })),
+  waitingFor: optional(z.object({ prompt: z.string(), requestedAt: time })),
+  lastInput: optional(z.object({ prompt: z.string(), value: json, answeredAt: time })),
   error: optional(error),
-  result: optional(z.json()),
-  details: json,
-  metadata: json,
-  hooks: z.record(z.string(), owed),
+  details: plainObject,
+  metadata: plainObject,
+  hooks,
 });
 
 /** What must be readable of a record from a newer version, for it to be listed at all. */
-const newer = z.looseObject({
+const newer = z.object({
   schemaVersion: z.number().int().gt(SCHEMA_VERSION),
-  taskId: base.shape.taskId,
-  kind: base.shape.kind,
-  status: base.shape.status,
+  taskId: schema.shape.taskId,
+  kind: schema.shape.kind,
+  status: schema.shape.status,
 });
 
 /** Thrown where a value is no record: the message names every problem. */
@@ -108,7 +126,7 @@ export class RecordError extends Error {
 
 /** Whether the value claims to be one of our own records, of any version. */
 export function isCurrentShape(value: unknown): value is { schemaVersion: unknown } {
-  return typeof value === 'object' && value !== null && 'schemaVersion' in value;
+  return isPlainObject(value) && Object.hasOwn(value, 'schemaVersion');
 }
 
 /** Whether this version may write the record back. */
@@ -116,25 +134,40 @@ export function isSupported(record: TaskRecord): boolean {
   return record.schemaVersion <= SCHEMA_VERSION;
 }
 
-/** Checks one of our own records whole and returns it frozen. Throws {@link RecordError}. */
+/** Checks one of our own records whole and returns it, frozen in place. Throws {@link RecordError}. */
 export function parseCurrentRecord(value: unknown): TaskRecord {
-  const version = (value as { schemaVersion?: unknown }).schemaVersion;
+  if (!isPlainObject(value)) throw new RecordError(`expected a JSON object, got ${show(value)}`);
+  const version = value.schemaVersion;
   if (typeof version === 'number' && version > SCHEMA_VERSION) return parseNewerRecord(value);
-  const parsed = base.safeParse(value);
-  if (!parsed.success) throw new RecordError(describeIssues(parsed.error.issues));
-  return deepFreeze(value as TaskRecord);
+  assertJson(value);
+  const record = version === SCHEMA_VERSION ? value : migrated(value);
+  const parsed = schema.safeParse(record);
+  if (!parsed.success) throw new RecordError(describeIssues(parsed.error.issues, record));
+  return deepFreeze(record as unknown as TaskRecord);
+}
+
+/** A step reads what was never validated: where it cannot, that is a fault of the record. */
+function migrated(value: JsonObject): JsonObject {
+  try {
+    return migrate(value, SCHEMA_VERSION);
+  } catch (error) {
+    throw new RecordError(
+      `of schemaVersion ${show(value.schemaVersion)}, and cannot be migrated: ${asError(error).message}`,
+    );
+  }
 }
 
 /** A record of a newer version: its known fields as far as they can be read, everything else as it stands. */
-function parseNewerRecord(value: unknown): TaskRecord {
+function parseNewerRecord(value: JsonObject): TaskRecord {
+  assertJson(value, true);
   const parsed = newer.safeParse(value);
   if (!parsed.success) {
-    throw new RecordError(`written by a newer version, and ${describeIssues(parsed.error.issues)}`, true);
+    throw new RecordError(`written by a newer version, and ${describeIssues(parsed.error.issues, value)}`, true);
   }
-  const readable: Record<string, unknown> = { ...parsed.data };
-  for (const [key, schema] of Object.entries(base.shape)) {
-    if (key === 'schemaVersion' || !(key in readable)) continue;
-    if (!(schema as z.ZodType).safeParse(readable[key]).success) delete readable[key];
+  const readable: Record<string, unknown> = { ...value };
+  for (const [key, field] of Object.entries(schema.shape)) {
+    if (key === 'schemaVersion' || !Object.hasOwn(readable, key)) continue;
+    if (!(field as z.ZodType).safeParse(readable[key]).success) delete readable[key];
   }
   return deepFreeze({ ...fallbacks(), ...readable } as TaskRecord);
 }
@@ -152,7 +185,68 @@ const fallbacks = () => ({
   hooks: {},
 });
 
-/** `path: problem; path: problem`, for people. */
-export function describeIssues(issues: readonly z.core.$ZodIssue[]): string {
-  return issues.map((issue) => `${issue.path.join('.') || 'value'}: ${issue.message}`).join('; ');
+/** Whether it is an object as JSON makes them: a `Date`, a `Map` or an array is none. */
+export function isPlainObject(value: unknown): value is JsonObject {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
+  const prototype = Object.getPrototypeOf(value);
+  // Objects of another realm have another `Object.prototype`, which is as well the end of its chain.
+  return prototype === null || prototype === Object.prototype || Object.getPrototypeOf(prototype) === null;
+}
+
+/** Throws {@link RecordError} for a value that JSON would lose or change, or that is nested too deeply to be written back. */
+export function assertJson(value: unknown, newerVersion = false): void {
+  const found = findNotJson(value, 0);
+  if (found)
+    throw new RecordError(`${found.path.slice(-8).reverse().join('.') || 'value'}: ${found.problem}`, newerVersion);
+}
+
+/** The first such place; its path is collected from the inside out, so that nothing is built for a good value. */
+function findNotJson(value: unknown, depth: number): { path: string[]; problem: string } | undefined {
+  switch (typeof value) {
+    case 'string':
+    case 'boolean':
+      return undefined;
+    case 'number':
+      return Number.isFinite(value) ? undefined : { path: [], problem: `is ${value}, which JSON cannot hold` };
+    case 'object':
+      break;
+    default:
+      return {
+        path: [],
+        problem: `is ${typeof value === 'undefined' ? 'undefined' : `a ${typeof value}`}, which JSON cannot hold`,
+      };
+  }
+  if (value === null) return undefined;
+  if (depth > MAX_DEPTH) return { path: [], problem: `is nested more than ${MAX_DEPTH} levels deep` };
+  const keys = Array.isArray(value) ? undefined : Object.keys(value);
+  if (keys && !isPlainObject(value)) {
+    return { path: [], problem: `is a ${Object.prototype.toString.call(value).slice(8, -1)}, which JSON cannot hold` };
+  }
+  const length = keys ? keys.length : (value as unknown[]).length;
+  for (let i = 0; i < length; i++) {
+    const key = keys ? keys[i]! : i;
+    const found = findNotJson((value as Record<string | number, unknown>)[key], depth + 1);
+    if (found) {
+      found.path.push(String(key));
+      return found;
+    }
+  }
+  return undefined;
+}
+
+/** `path: problem; path: problem`, for people: what was expected, and what came. A value whose name says that it is secret is not shown. */
+export function describeIssues(issues: readonly z.core.$ZodIssue[], input: unknown): string {
+  return cutText(issues.map((issue) => describeIssue(issue, input)).join('; '), MAX_TEXT_BYTES);
+}
+
+function describeIssue(issue: z.core.$ZodIssue, input: unknown): string {
+  const path = issue.path.map(String);
+  const value = issue.path.reduce<unknown>(
+    (at, key) => (at as Record<PropertyKey, unknown> | null | undefined)?.[key],
+    input,
+  );
+  const expected = issue.message.replace(/^(?:Invalid (?:input|string|option)|Too (?:small|big)): /, '').replace(/, received .*$/s, '');
+  const got =
+    value === undefined ? ', but it is missing' : /secret$/i.test(path.at(-1) ?? '') ? '' : `, got ${show(value)}`;
+  return `${path.join('.') || 'value'}: ${expected}${got}`;
 }

@@ -1,0 +1,60 @@
+/* What can be done with a directory without a manager: read it without owning it, and bring records in. */
+import { systemClock } from './clock.js';
+import { importRecords } from './legacy/import.js';
+import { createParser } from './legacy/index.js';
+import { openFileStore, readRecords } from './store/file-store.js';
+import type { UnknownTask } from './task/types.js';
+
+/** What `readTasks` found. */
+export interface ReadReport {
+  /** Newest first. */
+  readonly tasks: readonly UnknownTask[];
+  /** What could not be read, and why; it stays where it is. */
+  readonly rejected: readonly { readonly path: string; readonly reason: string }[];
+}
+
+/** What `importTasks` did with each record. */
+export interface ImportReport {
+  /** Ids that were written. */
+  readonly imported: readonly string[];
+  /** Ids that were there already: left alone. */
+  readonly skipped: readonly string[];
+  /** Records that no shape fits, by their place in the list. */
+  readonly rejected: readonly { readonly index: number; readonly reason: string }[];
+}
+
+/**
+ * Reads the records of a directory without owning it, for dashboards and command lines; a manager may be writing at the same time.
+ * Nothing is moved, settled or changed. Throws `STORAGE_FAILED` for a directory that cannot be read.
+ */
+export async function readTasks(directory: string | URL): Promise<ReadReport> {
+  const { records, rejected } = await readRecords(directory, createParser([]));
+  const tasks = [...records].sort((a, b) => b.createdAt - a.createdAt || (a.taskId < b.taskId ? 1 : -1));
+  return { tasks: tasks as unknown as UnknownTask[], rejected };
+}
+
+/**
+ * Writes records of any known shape, current or legacy, into a directory: each is normalised and written once; one whose id is there
+ * already is left alone. Running tasks are written as `lost`, because nothing of ours runs them, except tmux sessions. Takes ownership
+ * while it works. Throws `DIRECTORY_OWNED` or `STORAGE_FAILED`.
+ */
+export async function importTasks(directory: string | URL, records: readonly unknown[]): Promise<ImportReport> {
+  const parse = createParser([]);
+  const failures: Error[] = [];
+  const store = await openFileStore({ directory, fsync: true, clock: systemClock, parse, onFenced: () => undefined, onError: (error) => failures.push(error) });
+  try {
+    const { records: present, unavailableIds } = await store.load();
+    const ids = new Set([...present.map((record) => record.taskId), ...unavailableIds]);
+    return await importRecords(records, {
+      parse,
+      now: systemClock.now,
+      exists: (taskId) => ids.has(taskId),
+      write: async (record) => {
+        await store.put(record);
+        ids.add(record.taskId);
+      },
+    });
+  } finally {
+    await store.release();
+  }
+}

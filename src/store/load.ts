@@ -1,0 +1,94 @@
+import { readdir } from 'node:fs/promises';
+import { type Clock, systemClock } from '../clock.js';
+import { asError } from '../errors.js';
+import { isTaskId } from '../task/id.js';
+import type { TaskRecord } from '../task/record.js';
+import type { RejectedRecord } from './contract.js';
+import { storageFailed, unlessCode } from './failure.js';
+import { directoryPath } from './folders.js';
+import type { Layout } from './layout.js';
+import type { ParseRecord } from './record-file.js';
+import { moveAside } from './reject.js';
+import { type BadEntry, type Scan, scanDirectory } from './scan.js';
+import { Slices } from './slices.js';
+import { sweep } from './sweep.js';
+
+/** What an owner finds when it opens its directory. */
+export interface Loaded {
+  readonly records: ReadonlyMap<string, TaskRecord>;
+  readonly rejected: readonly RejectedRecord[];
+  /** By id: the record that is still in place though it could not be read, never to be written over. */
+  readonly leftInPlace: ReadonlyMap<string, string>;
+  /** What could not be swept. */
+  readonly failures: readonly unknown[];
+}
+
+/** Reads every record, sets aside what is none, sweeps what dead owners left. Only for the owner. */
+export async function loadRecords(layout: Layout, parse: ParseRecord, clock: Clock): Promise<Loaded> {
+  const scan = await scanDirectory(layout.directory, parse, clock);
+  for (const [taskId, folder] of scan.legacyFolders) layout.useLegacyFolder(taskId, folder);
+  const slices = new Slices(clock);
+  const rejected: RejectedRecord[] = [];
+  const leftInPlace = new Map<string, string>();
+  for (const entry of scan.bad) {
+    const outcome = setAside(layout, entry);
+    rejected.push(outcome);
+    if (outcome.movedTo === null) leftInPlace.set(entry.name.toLowerCase(), entry.path);
+    await slices.pause();
+  }
+  const failures = await trySweep(layout, clock, scan, leftInPlace);
+  return { records: scan.records, rejected, leftInPlace, failures };
+}
+
+/** Without knowing which records were set aside, nobody knows whose files may go: then they all stay. */
+async function trySweep(
+  layout: Layout,
+  clock: Clock,
+  { records, drafts }: Scan,
+  leftInPlace: ReadonlyMap<string, string>,
+): Promise<readonly unknown[]> {
+  try {
+    const unread = new Set([...leftInPlace.keys(), ...(await idsSetAside(layout))]);
+    return await sweep({ layout, clock, records, unread, drafts });
+  } catch (error) {
+    return [error];
+  }
+}
+
+function setAside(layout: Layout, { path, name, reason, leave }: BadEntry): RejectedRecord {
+  if (leave) return { path, movedTo: null, reason };
+  try {
+    return { path, movedTo: moveAside(layout.rejectedDir, path, name, reason), reason };
+  } catch (error) {
+    return { path, movedTo: null, reason: `${reason}; it could not be moved aside: ${asError(error).message}` };
+  }
+}
+
+/** The tasks whose records were ever set aside: a person may repair one and put it back, and then it must be judged as before. */
+async function idsSetAside(layout: Layout): Promise<string[]> {
+  const names = (await unlessCode(['ENOENT', 'ENOTDIR'], readdir(layout.rejectedDir))) ?? [];
+  return names.map((name) => /^(.+?)\.json/.exec(name)?.[1]?.toLowerCase() ?? '').filter(isTaskId);
+}
+
+/** What is in a directory, as somebody who does not own it sees it. */
+export interface RecordsRead {
+  readonly records: readonly TaskRecord[];
+  readonly rejected: readonly { readonly path: string; readonly reason: string }[];
+}
+
+/**
+ * Reads the records without owning the directory and without changing anything, also while their owner writes: records are replaced by
+ * renaming, so each is read whole, and one that was removed meanwhile is passed over. A directory that is not there is `STORAGE_FAILED`.
+ */
+export async function readRecords(directory: string | URL, parse: ParseRecord): Promise<RecordsRead> {
+  try {
+    const path = directoryPath(directory);
+    const scan = await scanDirectory(path, parse, systemClock);
+    return {
+      records: [...scan.records.values()],
+      rejected: scan.bad.map((entry) => ({ path: entry.path, reason: entry.reason })),
+    };
+  } catch (error) {
+    throw storageFailed(`cannot read the directory ${String(directory)}`, error);
+  }
+}
