@@ -26,10 +26,24 @@ function listen(manager: BackgroundTaskManager, who: string): void {
 async function firstHost(directory: string): Promise<void> {
   const manager = await BackgroundTaskManager.open({ directory });
   listen(manager, 'first host');
-  await manager.registerTask({ kind: 'process', description: 'count the sources', command: `find src -name '*.ts' | wc -l`, cwd: repository });
-  await manager.registerTask({ kind: 'process', description: 'print for a while', command: [process.execPath, '-e', printer] });
+  await manager.registerTask({
+    kind: 'process',
+    description: 'count the sources',
+    command: `find src -name '*.ts' | wc -l`,
+    cwd: repository,
+  });
+  await manager.registerTask({
+    kind: 'process',
+    description: 'print for a while',
+    command: [process.execPath, '-e', printer],
+  });
   await manager.registerTask({ kind: 'process', description: 'fail', command: 'echo "no such luck" >&2; exit 3' });
-  await manager.registerTask({ kind: 'process', description: 'take too long', command: 'echo begun; sleep 60', timeoutMs: 2_000 });
+  await manager.registerTask({
+    kind: 'process',
+    description: 'take too long',
+    command: 'echo begun; sleep 60',
+    timeoutMs: 2_000,
+  });
   await manager.registerTask({
     kind: 'function',
     description: 'work in the host',
@@ -106,7 +120,11 @@ async function check(manager: BackgroundTaskManager, tasks: ReadonlyMap<string, 
   const print = processTask('print for a while');
   assert.deepEqual([print.status, print.details.exitCode], ['completed', 0]);
   const { text } = await manager.readOutput(print.taskId);
-  assert.equal(text, Array.from({ length: 12 }, (_, n) => `line ${n + 1} of 12\n`).join(''), 'no line was lost with the host');
+  assert.equal(
+    text,
+    Array.from({ length: 12 }, (_, n) => `line ${n + 1} of 12\n`).join(''),
+    'no line was lost with the host',
+  );
 
   const fail = processTask('fail');
   assert.deepEqual([fail.status, fail.details.exitCode], ['failed', 3]);

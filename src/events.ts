@@ -66,4 +66,5 @@ export class EventHub {
     for (const [event, payload] of held) this.emit(event as never, payload as never);
   }
 }
-void asError; void BackgroundTaskError;
+void asError;
+void BackgroundTaskError;

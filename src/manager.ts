@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { systemClock, type Clock } from './clock.js';
+import { type Clock, systemClock } from './clock.js';
 import { BackgroundTaskError } from './errors.js';
 import { type BackgroundTaskEvents, EventHub, type ReconcileReport } from './events.js';
 import type { DeliveryEntry, HookDefinition } from './hooks/types.js';
@@ -16,6 +16,7 @@ import { Holder, type WaitOptions, Waits } from './lifecycle/waits.js';
 import { type OpenOptions, parseOptions } from './options.js';
 import type { OutputWindow, ReadOutputOptions } from './output/types.js';
 import { openFileStore } from './store/file-store.js';
+import { count, milliseconds } from './task/fields.js';
 import { checkOptions, filterFields, type TaskFilter } from './task/filter.js';
 import { assertTaskId } from './task/id.js';
 import type { AnyTaskKind, KindName, Task, TaskNamed } from './task/kind.js';
@@ -44,11 +45,13 @@ export interface CloseOptions extends StopOptions {
 
 type AnyEvent<E> = { [N in keyof E]: [event: N, payload: E[N]] }[keyof E];
 
-const milliseconds = z.number().finite().nonnegative().optional();
-const waitFields = { timeoutMs: milliseconds, signal: z.instanceof(AbortSignal).optional() };
+const waitFields = { timeoutMs: milliseconds.optional(), signal: z.instanceof(AbortSignal).optional() };
 const filterField = { filter: z.strictObject(filterFields).optional() };
-const stopFields = { reason: z.string().optional(), graceMs: milliseconds, skipHooks: z.boolean().optional() };
-const count = z.number().int().nonnegative();
+const stopFields = {
+  reason: z.string().optional(),
+  graceMs: milliseconds.optional(),
+  skipHooks: z.boolean().optional(),
+};
 
 /** `BackgroundTaskManager.open` with a clock of one's own, for tests. Not part of the package. */
 export let openWith: <const Kinds extends readonly AnyTaskKind[] = readonly []>(
@@ -116,7 +119,10 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
         onError: (error) => hub.emit('error', { error }),
       }),
     );
-    const core = new Core({ settings, clock, store, table: new TaskTable(), ledger: new Ledger(store), waits: new Waits(clock, holder) }, hub);
+    const core = new Core(
+      { settings, clock, store, table: new TaskTable(), ledger: new Ledger(store), waits: new Waits(clock, holder) },
+      hub,
+    );
     try {
       manager = new BackgroundTaskManager(core, new Engine(core), hub, holder);
       hub.hold();
@@ -196,7 +202,10 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
    * Changes the host's own words about a task, at any time, also after its end: `description` replaces, `metadata` is merged key by key.
    * Durable when it resolves; `task:updated`. Throws `INVALID_SPEC`, `TASK_NOT_FOUND`, `RECORD_UNSUPPORTED` or `STORAGE_FAILED`.
    */
-  async updateTask(taskId: string, patch: { description?: string | undefined; metadata?: object | undefined }): Promise<Task<K>> {
+  async updateTask(
+    taskId: string,
+    patch: { description?: string | undefined; metadata?: object | undefined },
+  ): Promise<Task<K>> {
     const entry = this.#expect(taskId);
     const fields = { description: z.string().optional(), metadata: z.unknown().optional() };
     return this.#task(this.#operations.update(entry, checkOptions(fields, patch, 'updateTask')));
@@ -204,7 +213,9 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
 
   /** Resolves with the task once it has ended, or as it stands when the time is up. The wait never touches the task. Throws `TASK_NOT_FOUND`. */
   async waitForTask(taskId: string, options?: WaitOptions): Promise<Task<K>> {
-    return this.#task(this.#operations.waitForTask(this.#expect(taskId), checkOptions(waitFields, options, 'waitForTask')));
+    return this.#task(
+      this.#operations.waitForTask(this.#expect(taskId), checkOptions(waitFields, options, 'waitForTask')),
+    );
   }
 
   /**
@@ -213,8 +224,16 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
    */
   async waitForAny(taskIds?: readonly string[], options?: WaitOptions): Promise<Task<K> | undefined> {
     this.#assertOpen();
-    const entries = taskIds && z.array(z.string()).readonly().parse(taskIds).map((taskId) => this.#expect(taskId));
-    return this.#operations.waitForAny(entries, checkOptions(waitFields, options, 'waitForAny')) as Promise<Task<K> | undefined>;
+    const entries =
+      taskIds &&
+      z
+        .array(z.string())
+        .readonly()
+        .parse(taskIds)
+        .map((taskId) => this.#expect(taskId));
+    return this.#operations.waitForAny(entries, checkOptions(waitFields, options, 'waitForAny')) as Promise<
+      Task<K> | undefined
+    >;
   }
 
   /**
@@ -230,7 +249,10 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
    * Resolves when a foreground task leaves the foreground: how it was detached, or that it ended there. A task that was never in the
    * foreground is `'detached'`. Rejects with a `TimeoutError` when the time is up. Throws `TASK_NOT_FOUND`.
    */
-  async waitForRelease(taskId: string, options?: WaitOptions): Promise<'detached' | 'detached_by_timeout' | 'terminal'> {
+  async waitForRelease(
+    taskId: string,
+    options?: WaitOptions,
+  ): Promise<'detached' | 'detached_by_timeout' | 'terminal'> {
     return this.#operations.waitForRelease(this.#expect(taskId), checkOptions(waitFields, options, 'waitForRelease'));
   }
 
@@ -291,10 +313,19 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
     options?: { offset?: number | undefined; signal?: AbortSignal | undefined },
   ): AsyncGenerator<string, void, undefined> {
     const entry = this.#expect(taskId);
-    const { offset, signal } = checkOptions({ offset: count.optional(), signal: waitFields.signal }, options, 'followOutput');
+    const { offset, signal } = checkOptions(
+      { offset: count.optional(), signal: waitFields.signal },
+      options,
+      'followOutput',
+    );
     const chunks = this.#operations.followOutput(entry, offset, signal);
     try {
-      for (let next = await this.#holder.while(chunks.next()); !next.done; next = await this.#holder.while(chunks.next())) yield next.value;
+      for (
+        let next = await this.#holder.while(chunks.next());
+        !next.done;
+        next = await this.#holder.while(chunks.next())
+      )
+        yield next.value;
     } finally {
       await chunks.return();
     }
@@ -327,8 +358,13 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
   /** The deliveries of ended tasks, in any state unless one is named. */
   listDeliveries(filter?: { state?: HookState | undefined; name?: string | undefined }): readonly DeliveryEntry<K>[] {
     this.#assertOpen();
-    const fields = { state: z.enum(['pending', 'delivered', 'failed', 'skipped']).optional(), name: z.string().optional() };
-    return this.#operations.listDeliveries(checkOptions(fields, filter, 'listDeliveries')) as readonly DeliveryEntry<K>[];
+    const fields = {
+      state: z.enum(['pending', 'delivered', 'failed', 'skipped']).optional(),
+      name: z.string().optional(),
+    };
+    return this.#operations.listDeliveries(
+      checkOptions(fields, filter, 'listDeliveries'),
+    ) as readonly DeliveryEntry<K>[];
   }
 
   /** One pass over the active tasks, now. A call during a pass waits for one more, shared by all such callers. One bad task never stops the rest. */
@@ -340,7 +376,13 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
   /** Removes ended tasks and their output, and resolves with their ids; `task:pruned` for each. Throws `INVALID_SPEC` or `STORAGE_FAILED`. */
   async pruneTasks(options?: PruneOptions): Promise<readonly string[]> {
     this.#assertOpen();
-    return this.#engine.retention.prune(checkOptions({ olderThanMs: milliseconds, keep: count.optional(), ...filterField }, options, 'pruneTasks'));
+    return this.#engine.retention.prune(
+      checkOptions(
+        { olderThanMs: milliseconds.optional(), keep: count.optional(), ...filterField },
+        options,
+        'pruneTasks',
+      ),
+    );
   }
 
   /** How the manager stands, from memory. */
@@ -359,7 +401,10 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
    * Listens to an event, or to all (`'*'`, with the event's name first). Returns what ends it. A listener that throws or rejects reaches
    * `error`, and nobody else is kept from hearing. Throws `INVALID_SPEC` for an event that does not exist.
    */
-  on<E extends keyof BackgroundTaskEvents<K>>(event: E, listener: (payload: BackgroundTaskEvents<K>[E]) => Awaitable<void>): () => void;
+  on<E extends keyof BackgroundTaskEvents<K>>(
+    event: E,
+    listener: (payload: BackgroundTaskEvents<K>[E]) => Awaitable<void>,
+  ): () => void;
   on(event: '*', listener: (...args: AnyEvent<BackgroundTaskEvents<K>>) => Awaitable<void>): () => void;
   on(event: string, listener: (...args: any[]) => Awaitable<void>): () => void {
     this.#assertOpen();
@@ -367,13 +412,19 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
   }
 
   /** Listens to the next event of this name only. Returns what ends it. */
-  once<E extends keyof BackgroundTaskEvents<K>>(event: E, listener: (payload: BackgroundTaskEvents<K>[E]) => Awaitable<void>): () => void {
+  once<E extends keyof BackgroundTaskEvents<K>>(
+    event: E,
+    listener: (payload: BackgroundTaskEvents<K>[E]) => Awaitable<void>,
+  ): () => void {
     this.#assertOpen();
     return this.#hub.once(event as never, listener as never);
   }
 
   /** Ends what `on` or `once` began. Harmless for a listener that was never added. */
-  off<E extends keyof BackgroundTaskEvents<K>>(event: E, listener: (payload: BackgroundTaskEvents<K>[E]) => Awaitable<void>): void {
+  off<E extends keyof BackgroundTaskEvents<K>>(
+    event: E,
+    listener: (payload: BackgroundTaskEvents<K>[E]) => Awaitable<void>,
+  ): void {
     this.#assertOpen();
     this.#hub.off(event as never, listener as never);
   }
@@ -401,7 +452,8 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
 
   #expect(taskId: string) {
     this.#assertOpen();
-    if (typeof taskId !== 'string') throw new BackgroundTaskError('INVALID_TASK_ID', `expected a task id, got ${show(taskId)}`);
+    if (typeof taskId !== 'string')
+      throw new BackgroundTaskError('INVALID_TASK_ID', `expected a task id, got ${show(taskId)}`);
     assertTaskId(taskId);
     return this.#core.table.expect(taskId);
   }

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { BackgroundTaskError } from './errors.js';
 import type { HookDefinition } from './hooks/types.js';
 import type { LegacyShape } from './legacy/types.js';
+import { callable, count, countOrInfinity, milliseconds } from './task/fields.js';
 import { type AnyTaskKind, type KindRuntime, runtimeOf } from './task/kind.js';
 import { describeProblems } from './task/problems.js';
 import { isStandardSchema } from './task/schema.js';
@@ -73,17 +74,16 @@ export interface Settings {
 /** What is kept of a result in the record at most, so that a record never outgrows its own limit. */
 const MAX_RESULT_BYTES = 262_144;
 
-const milliseconds = z.number().finite().nonnegative();
-const count = z.number().int().nonnegative();
-const countOrInfinity = (minimum: number) => z.union([z.literal(Infinity), z.number().int().min(minimum)], { error: `expected a whole number of at least ${minimum}, or Infinity` });
-const callable = z.custom<(...args: never[]) => unknown>((value) => typeof value === 'function', 'expected a function');
-
 const schema = z.strictObject({
   directory: z
-    .union([z.string().min(1), z.instanceof(URL).refine((url) => url.protocol === 'file:')], { error: 'expected a path or a file: URL' })
+    .union([z.string().min(1), z.instanceof(URL).refine((url) => url.protocol === 'file:')], {
+      error: 'expected a path or a file: URL',
+    })
     .refine((value) => !String(value).includes('\0'), 'expected a path without a NUL byte'),
   maxRunningTasks: countOrInfinity(1).default(Infinity),
-  maxRunningTasksPerGroup: z.union([countOrInfinity(0), callable], { error: 'expected a whole number, Infinity, or a function of the group' }).default(Infinity),
+  maxRunningTasksPerGroup: z
+    .union([countOrInfinity(0), callable], { error: 'expected a whole number, Infinity, or a function of the group' })
+    .default(Infinity),
   whenFull: z.enum(['reject', 'queue']).default('reject'),
   reconcileIntervalMs: milliseconds.default(10_000),
   stopGraceMs: milliseconds.default(5_000),
@@ -92,7 +92,7 @@ const schema = z.strictObject({
   fsync: z.boolean().default(true),
   retention: z
     .strictObject({
-      maxAgeMs: z.union([z.literal(Infinity), milliseconds]).default(Infinity),
+      maxAgeMs: countOrInfinity(0).default(Infinity),
       maxTasks: countOrInfinity(0).default(Infinity),
       maxForegroundTasks: countOrInfinity(0).default(100),
     })
@@ -101,13 +101,12 @@ const schema = z.strictObject({
   hooks: z.record(z.string(), z.unknown()).default({}),
   legacyShapes: z
     .array(
-      z.custom<LegacyShape>(
-        (value) => {
-          const shape = value as Partial<LegacyShape> | null;
-          return typeof shape?.name === 'string' && isStandardSchema(shape.schema) && typeof shape.toRecord === 'function';
-        },
-        'expected { name, schema, toRecord }',
-      ),
+      z.custom<LegacyShape>((value) => {
+        const shape = value as Partial<LegacyShape> | null;
+        return (
+          typeof shape?.name === 'string' && isStandardSchema(shape.schema) && typeof shape.toRecord === 'function'
+        );
+      }, 'expected { name, schema, toRecord }'),
     )
     .default([]),
   foreignOwnerTimeoutMs: milliseconds.optional(),
@@ -116,13 +115,15 @@ const schema = z.strictObject({
 /** Checks the options of `open`. Throws `INVALID_OPTIONS` naming every problem, before anything was touched. */
 export function parseOptions(options: OpenOptions<readonly AnyTaskKind[]>): Settings {
   const parsed = schema.safeParse(options);
-  if (!parsed.success) throw new BackgroundTaskError('INVALID_OPTIONS', describeProblems(parsed.error.issues, options, ['hooks']));
+  if (!parsed.success)
+    throw new BackgroundTaskError('INVALID_OPTIONS', describeProblems(parsed.error.issues, options, ['hooks']));
   const { maxRunningTasksPerGroup: perGroup, kinds, directory, ...rest } = parsed.data;
   return {
     ...rest,
     directory: directory instanceof URL ? fileURLToPath(directory) : directory,
     hooks: rest.hooks as Settings['hooks'],
-    maxRunningTasksPerGroup: typeof perGroup === 'number' ? () => perGroup : checkedLimit(perGroup as (group: string) => number),
+    maxRunningTasksPerGroup:
+      typeof perGroup === 'number' ? () => perGroup : checkedLimit(perGroup as (group: string) => number),
     kinds: parseKinds(kinds),
     foreignOwnerTimeoutMs: rest.foreignOwnerTimeoutMs,
   };
@@ -132,7 +133,10 @@ function checkedLimit(limit: (group: string) => number): (group: string) => numb
   return (group) => {
     const value = limit(group);
     if (typeof value === 'number' && value >= 0) return value;
-    throw new BackgroundTaskError('INVALID_OPTIONS', `maxRunningTasksPerGroup(${JSON.stringify(group)}): expected a number of at least 0, got ${String(value)}`);
+    throw new BackgroundTaskError(
+      'INVALID_OPTIONS',
+      `maxRunningTasksPerGroup(${JSON.stringify(group)}): expected a number of at least 0, got ${String(value)}`,
+    );
   };
 }
 
@@ -140,8 +144,13 @@ function parseKinds(kinds: readonly unknown[]): KindRuntime[] {
   const names = new Set(['process', 'function']);
   return kinds.map((kind, index) => {
     const runtime = runtimeOf(kind);
-    if (!runtime) throw new BackgroundTaskError('INVALID_OPTIONS', `kinds.${index}: expected a kind from defineTaskKind, got ${typeof kind}`);
-    if (names.has(runtime.name)) throw new BackgroundTaskError('INVALID_OPTIONS', `kinds.${index}: the name "${runtime.name}" is taken`);
+    if (!runtime)
+      throw new BackgroundTaskError(
+        'INVALID_OPTIONS',
+        `kinds.${index}: expected a kind from defineTaskKind, got ${typeof kind}`,
+      );
+    if (names.has(runtime.name))
+      throw new BackgroundTaskError('INVALID_OPTIONS', `kinds.${index}: the name "${runtime.name}" is taken`);
     names.add(runtime.name);
     return runtime;
   });

@@ -1,6 +1,7 @@
 /* What can be done with a directory without a manager: read it without owning it, and bring records in. */
 import { systemClock } from './clock.js';
-import { importRecords } from './legacy/import.js';
+import { type ImportReport, importRecords } from './legacy/import.js';
+
 import { createParser } from './legacy/index.js';
 import { openFileStore, readRecords } from './store/file-store.js';
 import type { UnknownTask } from './task/types.js';
@@ -11,16 +12,6 @@ export interface ReadReport {
   readonly tasks: readonly UnknownTask[];
   /** What could not be read, and why; it stays where it is. */
   readonly rejected: readonly { readonly path: string; readonly reason: string }[];
-}
-
-/** What `importTasks` did with each record. */
-export interface ImportReport {
-  /** Ids that were written. */
-  readonly imported: readonly string[];
-  /** Ids that were there already: left alone. */
-  readonly skipped: readonly string[];
-  /** Records that no shape fits, by their place in the list. */
-  readonly rejected: readonly { readonly index: number; readonly reason: string }[];
 }
 
 /**
@@ -40,8 +31,14 @@ export async function readTasks(directory: string | URL): Promise<ReadReport> {
  */
 export async function importTasks(directory: string | URL, records: readonly unknown[]): Promise<ImportReport> {
   const parse = createParser([]);
-  const failures: Error[] = [];
-  const store = await openFileStore({ directory, fsync: true, clock: systemClock, parse, onFenced: () => undefined, onError: (error) => failures.push(error) });
+  const store = await openFileStore({
+    directory,
+    fsync: true,
+    clock: systemClock,
+    parse,
+    onFenced: () => undefined,
+    onError: (error) => process.emitWarning(error),
+  });
   try {
     const { records: present, unavailableIds } = await store.load();
     const ids = new Set([...present.map((record) => record.taskId), ...unavailableIds]);

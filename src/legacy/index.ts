@@ -34,11 +34,24 @@ interface ParseContext {
   readonly fileName?: string | undefined;
 }
 
-/** Those with the most fields first: a record of theirs may have every field of a later one. */
-const builtInShapes: readonly BuiltInShape[] = [kimiCurrent, hermesWebui, kimiSnake, kubeCoder, claudeHooks];
+const builtInShapes: readonly BuiltInShape[] = [kimiCurrent, kimiSnake, kubeCoder, hermesWebui, claudeHooks];
 
 /** Of the fields of a shape, so many must be there for a value to be a bad record of it, rather than none. */
-const RECOGNISED = 0.75;
+const NEARLY = 0.75;
+
+/**
+ * What makes a value a record of a shape, in this order: how much of the shape it has. The few fields of a claude-hooks row come late:
+ * a kimi record with one wrong name may have them all. Its further columns may be called like fields of kube-coder, but not all of them.
+ */
+const recognition: readonly (readonly [BuiltInShape, share: number])[] = [
+  [kimiCurrent, NEARLY],
+  [hermesWebui, NEARLY],
+  [kimiSnake, NEARLY],
+  [kubeCoder, 1],
+  [claudeHooks, 1],
+  [kubeCoder, NEARLY],
+  [claudeHooks, NEARLY],
+];
 
 /**
  * A reader of records in our own shape, in the host's `shapes` and in the built-in ones, in this order. Values are as JSON made them;
@@ -143,16 +156,13 @@ function withOriginalId(metadata: JsonValue, system: string, taskId: string): Js
   return { ...metadata, [system]: isPlainObject(own) ? { taskId, ...own } : (own ?? null) };
 }
 
-/** The shape that a value is meant to be: the first that it has every field of, else the first that it has nearly every field of. */
+/** The shape that a value is meant to be. */
 function recognise(value: JsonObject): BuiltInShape | undefined {
-  return (
-    builtInShapes.find((shape) => share(shape, value) === 1) ??
-    builtInShapes.find((shape) => share(shape, value) >= RECOGNISED)
-  );
+  return recognition.find(([shape, needed]) => shareOf(shape, value) >= needed)?.[0];
 }
 
 /** How much of a shape a value has: its fields, and a status that it knows. */
-function share(shape: BuiltInShape, value: JsonObject): number {
+function shareOf(shape: BuiltInShape, value: JsonObject): number {
   const found =
     shape.fields.filter((field) => Object.hasOwn(value, field)).length + (knowsStatus(shape, value) ? 1 : 0);
   return found / (shape.fields.length + 1);

@@ -37,6 +37,8 @@ const byKind = z.discriminatedUnion(
     nullWhile(
       z.object({
         kind: z.literal('process'),
+        // Judged above; here only so that the exit code can be judged by it.
+        status: z.unknown(),
         command: z.string(),
         pid: whole.nonnegative().nullable(),
         exitCode: whole.nullable(),

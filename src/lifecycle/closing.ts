@@ -86,7 +86,9 @@ export class Closing {
     const [entry, ...others] = this.#engine.unsettled();
     if (!entry) return undefined;
     const more = others.length > 0 ? ` and ${others.length} more` : '';
-    return new BackgroundTaskError('STORAGE_FAILED', `the outcome of "${entry.taskId}"${more} could not be written`, { taskId: entry.taskId });
+    return new BackgroundTaskError('STORAGE_FAILED', `the outcome of "${entry.taskId}"${more} could not be written`, {
+      taskId: entry.taskId,
+    });
   }
 }
 

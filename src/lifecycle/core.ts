@@ -88,7 +88,15 @@ export function expectManaged(entry: Entry): NonNullable<Entry['kind']> {
   if (entry.kind) return entry.kind;
   const { record, taskId } = entry;
   if (record.schemaVersion > 1) {
-    throw new BackgroundTaskError('RECORD_UNSUPPORTED', `the record was written by a newer version (schemaVersion ${record.schemaVersion})`, { taskId });
+    throw new BackgroundTaskError(
+      'RECORD_UNSUPPORTED',
+      `the record was written by a newer version (schemaVersion ${record.schemaVersion})`,
+      { taskId },
+    );
   }
-  throw new BackgroundTaskError('UNKNOWN_KIND', `the task is of the kind "${record.kind}", which this manager does not have, or its details do not fit that kind`, { taskId });
+  throw new BackgroundTaskError(
+    'UNKNOWN_KIND',
+    `the task is of the kind "${record.kind}", which this manager does not have, or its details do not fit that kind`,
+    { taskId },
+  );
 }

@@ -1,6 +1,6 @@
 import type { Probe } from '../task/kind.js';
-import type { JsonObject } from '../task/types.js';
 import { detailsFit } from '../task/kind.js';
+import type { JsonObject } from '../task/types.js';
 import type { Core } from './core.js';
 import type { Entry, Outcome } from './entry.js';
 import { withRoom } from './ledger.js';
@@ -24,7 +24,11 @@ export async function find(core: Core, entry: Entry): Promise<Finding> {
   return { ended: true, outcome: outcomeOf(core, entry, probe) };
 }
 
-function outcomeOf(core: Core, entry: Entry, probe: Extract<Probe<JsonObject, unknown>, { state: 'completed' | 'failed' | 'gone' }>): Outcome {
+function outcomeOf(
+  core: Core,
+  entry: Entry,
+  probe: Extract<Probe<JsonObject, unknown>, { state: 'completed' | 'failed' | 'gone' }>,
+): Outcome {
   const endedAt = core.notBefore(entry.record, probe.endedAt ?? core.clock.now());
   if (probe.state === 'gone') return { ending: 'gone', endedAt };
   const details = probe.details && detailPatch(probe.details);
@@ -33,7 +37,11 @@ function outcomeOf(core: Core, entry: Entry, probe: Extract<Probe<JsonObject, un
 }
 
 /** Writes down what a probe said of work that goes on, where it says something new. */
-export async function record(core: Core, entry: Entry, found: NonNullable<Extract<Finding, { ended: false }>['found']>): Promise<void> {
+export async function record(
+  core: Core,
+  entry: Entry,
+  found: NonNullable<Extract<Finding, { ended: false }>['found']>,
+): Promise<void> {
   const patch = found.details && changed(entry.view.details, detailPatch(found.details));
   if (patch && !detailsFit(entry.kind!, { ...entry.view, details: { ...entry.view.details, ...patch } })) {
     throw new TypeError(`the probe of "${entry.kind!.name}" answered with details that do not fit the kind`);
@@ -48,7 +56,8 @@ export async function record(core: Core, entry: Entry, found: NonNullable<Extrac
       if (!entry.active) return undefined;
       const { waitingFor: _, ...rest } = task;
       const base = withRoom({ ...(resumes || asksAnew ? rest : task), details: { ...task.details, ...patch } });
-      if (asksAnew) return { ...base, status: 'waiting', waitingFor: { prompt: waiting, requestedAt: core.clock.now() } };
+      if (asksAnew)
+        return { ...base, status: 'waiting', waitingFor: { prompt: waiting, requestedAt: core.clock.now() } };
       return resumes ? { ...base, status: 'running' } : base;
     },
     (task) => core.emit(asksAnew ? 'task:waiting' : resumes ? 'task:resumed' : 'task:updated', { task }),
@@ -63,7 +72,9 @@ function changed(details: JsonObject, patch: JsonObject): JsonObject | undefined
 
 function limited<T>(core: Core, promise: Promise<T>): Promise<T> {
   return new Promise((resolve, reject) => {
-    const timer = core.clock.after(PROBE_TIMEOUT_MS, () => reject(new Error(`the probe did not answer within ${PROBE_TIMEOUT_MS} ms`)));
+    const timer = core.clock.after(PROBE_TIMEOUT_MS, () =>
+      reject(new Error(`the probe did not answer within ${PROBE_TIMEOUT_MS} ms`)),
+    );
     promise.then(resolve, reject).finally(() => timer.clear());
   });
 }

@@ -2,7 +2,7 @@
  * Puts the parts of the lifecycle together, and says what happens between them: what a settlement sets free, what a hint looks at, what a
  * deadline does, how everything ends when the manager closes or another one takes the directory over.
  */
-import { BackgroundTaskError } from '../errors.js';
+import type { BackgroundTaskError } from '../errors.js';
 import { Outbox } from '../hooks/outbox.js';
 import { isOrphanedLegacy } from '../legacy/index.js';
 import { readWindow } from '../output/window.js';
@@ -64,7 +64,9 @@ export class Engine {
     this.#deadlines = new Deadlines(clock, (entry) => this.#expired(entry));
     this.#progress = new ProgressReports(core);
     this.settlement = new Settlement(core, (entry) => this.#settled(entry));
-    this.#launcher = new Launcher(core, this.settlement, this.#deadlines, this.#progress, (entry) => this.looker.hint(entry));
+    this.#launcher = new Launcher(core, this.settlement, this.#deadlines, this.#progress, (entry) =>
+      this.looker.hint(entry),
+    );
     this.queue = new Queue(core, this.slots, this.#launcher);
     const recovery = new Recovery(core, {
       slots: this.slots,
@@ -99,7 +101,8 @@ export class Engine {
       deadlines: this.#deadlines,
       foreground: this.foreground,
       owe: (names) => this.outbox.owe(names),
-      stopForCaller: (entry, reason) => this.#inBackground(this.stopping.begin(entry, { cause: 'user', reason }), entry.taskId),
+      stopForCaller: (entry, reason) =>
+        this.#inBackground(this.stopping.begin(entry, { cause: 'user', reason }), entry.taskId),
       onRegistered: () => this.reconciler.schedule(),
       unavailableIds: this.#unavailableIds,
     });
@@ -198,7 +201,10 @@ export class Engine {
 
   #expired(entry: Entry): void {
     const { detached, detachOnTimeout } = entry.record;
-    const action = !detached && detachOnTimeout ? this.foreground.detach(entry, true) : this.stopping.begin(entry, { cause: 'deadline' });
+    const action =
+      !detached && detachOnTimeout
+        ? this.foreground.detach(entry, true)
+        : this.stopping.begin(entry, { cause: 'deadline' });
     this.#inBackground(action, entry.taskId);
   }
 

@@ -1,10 +1,10 @@
+import type { TaskRecord } from '../task/record.js';
 import type { Slots } from './capacity.js';
 import type { Core } from './core.js';
+import { expectManaged } from './core.js';
 import type { Deadlines } from './deadlines.js';
 import type { Entry } from './entry.js';
 import { without } from './ledger.js';
-import { expectManaged } from './core.js';
-import type { TaskRecord } from '../task/record.js';
 
 /** Work that a caller waits for, until it is sent to the background: then it counts as a running task and owes its hooks. */
 export class Foreground {

@@ -11,7 +11,7 @@ import { checkSchema } from '../task/schema.js';
 import type { JsonObject, JsonValue, StandardSchema, TaskStop, WaitingFor } from '../task/types.js';
 import type { Core } from './core.js';
 import type { Entry, LiveRun, Outcome } from './entry.js';
-import { withRoom, without } from './ledger.js';
+import { without, withRoom } from './ledger.js';
 import type { ProgressReports } from './progress.js';
 import { completion, describeError, detailPatch, failure } from './settlement.js';
 import { checkDetails } from './spec-parser.js';
@@ -109,7 +109,9 @@ export class InProcessRun implements LiveRun {
   /** For work that goes on after its task has ended. Handled, so that an unawaited call does not bring the host down. */
   #refuse(): Promise<never> {
     const refused = Promise.reject(
-      new BackgroundTaskError('TASK_NOT_FOUND', 'the task has ended; what its work does now changes nothing', { taskId: this.#entry.taskId }),
+      new BackgroundTaskError('TASK_NOT_FOUND', 'the task has ended; what its work does now changes nothing', {
+        taskId: this.#entry.taskId,
+      }),
     );
     refused.catch(() => undefined);
     return refused;
@@ -127,7 +129,10 @@ export class InProcessRun implements LiveRun {
     );
   }
 
-  #requestInput(prompt: string, options: { data?: JsonValue | undefined; schema?: StandardSchema | undefined } = {}): Promise<unknown> {
+  #requestInput(
+    prompt: string,
+    options: { data?: JsonValue | undefined; schema?: StandardSchema | undefined } = {},
+  ): Promise<unknown> {
     const data = options.data === undefined ? undefined : toJson(options.data, 'data');
     const answer = this.#questions.then(() => this.#ask(String(prompt), data, options.schema));
     this.#questions = answer.catch(() => undefined); // the asker hears of it; the next question is asked all the same
@@ -162,7 +167,8 @@ export class InProcessRun implements LiveRun {
     const { taskId } = this.#entry;
     if (!question) throw new BackgroundTaskError('TASK_NOT_WAITING', 'the task waits for nothing', { taskId });
     const verdict = question.schema ? checkSchema(question.schema, value) : { ok: true as const, value };
-    if (!verdict.ok) throw new BackgroundTaskError('INVALID_INPUT', `the answer does not fit: ${verdict.problem}`, { taskId });
+    if (!verdict.ok)
+      throw new BackgroundTaskError('INVALID_INPUT', `the answer does not fit: ${verdict.problem}`, { taskId });
     this.#question = undefined;
     try {
       const task = await resume(this.#core, this.#entry, value);
@@ -180,7 +186,8 @@ export function resume(core: Core, entry: Entry, value: JsonValue): Promise<Task
   return core.ledger.change(
     entry,
     (record) => {
-      if (record.status !== 'waiting') throw new BackgroundTaskError('TASK_NOT_WAITING', 'the task waits for nothing', { taskId: entry.taskId });
+      if (record.status !== 'waiting')
+        throw new BackgroundTaskError('TASK_NOT_WAITING', 'the task waits for nothing', { taskId: entry.taskId });
       const lastInput = { prompt: record.waitingFor?.prompt ?? '', value, answeredAt: core.clock.now() };
       return withRoom({ ...without(record, 'waitingFor'), status: 'running', lastInput });
     },

@@ -6,7 +6,7 @@ import { mkdir, open } from 'node:fs/promises';
 import { BackgroundTaskError } from '../errors.js';
 import { detailsFit, type KindRuntime } from '../task/kind.js';
 import type { TaskRecord } from '../task/record.js';
-import { isOwnershipLost, type Core } from './core.js';
+import { type Core, isOwnershipLost } from './core.js';
 import type { Deadlines } from './deadlines.js';
 import type { Entry } from './entry.js';
 import { InProcessRun } from './in-process.js';
@@ -31,7 +31,13 @@ export class Launcher {
   readonly #hint: (entry: Entry) => void;
   readonly #closing = new AbortController();
 
-  constructor(core: Core, settlement: Settlement, deadlines: Deadlines, progress: ProgressReports, hint: (entry: Entry) => void) {
+  constructor(
+    core: Core,
+    settlement: Settlement,
+    deadlines: Deadlines,
+    progress: ProgressReports,
+    hint: (entry: Entry) => void,
+  ) {
     this.#core = core;
     this.#settlement = settlement;
     this.#deadlines = deadlines;
@@ -47,7 +53,12 @@ export class Launcher {
   /** The record of a task whose work begins now. */
   begun(record: TaskRecord): TaskRecord {
     const startedAt = Math.max(this.#core.clock.now(), record.createdAt);
-    return { ...record, status: 'running', startedAt, ...(record.timeoutMs && { deadlineAt: startedAt + record.timeoutMs }) };
+    return {
+      ...record,
+      status: 'running',
+      startedAt,
+      ...(record.timeoutMs && { deadlineAt: startedAt + record.timeoutMs }),
+    };
   }
 
   /** Begins the work of a task that is `running` on record. Throws `LAUNCH_FAILED` once that is on record, too. Under `exclusive`. */
@@ -81,14 +92,22 @@ export class Launcher {
     const outputPath = layout.outputPath(entry.taskId);
     await (await open(outputPath, 'a', 0o600)).close();
     const { taskId, record, view } = entry;
-    return { taskId, attempt: record.attempt, details: record.details, outputPath, signal: this.#closing.signal, task: view };
+    return {
+      taskId,
+      attempt: record.attempt,
+      details: record.details,
+      outputPath,
+      signal: this.#closing.signal,
+      task: view,
+    };
   }
 
   /** What `start` learnt goes on record. The work runs already, so a refusal now is reported, not thrown; the next write carries it. */
   async #learn(entry: Entry, kind: KindRuntime, learnt: object): Promise<void> {
     try {
       const details = { ...entry.record.details, ...detailPatch(learnt) };
-      if (!detailsFit(kind, { ...entry.view, details })) throw new TypeError(`start of "${kind.name}" answered with details that do not fit the kind`);
+      if (!detailsFit(kind, { ...entry.view, details }))
+        throw new TypeError(`start of "${kind.name}" answered with details that do not fit the kind`);
       entry.note({ details });
       await this.#core.ledger.change(entry, (record) => ({ ...record }));
     } catch (error) {
@@ -103,9 +122,13 @@ export class Launcher {
       endedAt: this.#core.notBefore(entry.record),
       launchFailed: callerWaits ? 'caller was told' : 'nobody was told',
     });
-    return new BackgroundTaskError('LAUNCH_FAILED', `could not start "${entry.record.description}": ${describeError(error).message}`, {
-      cause: error,
-      taskId: entry.taskId,
-    });
+    return new BackgroundTaskError(
+      'LAUNCH_FAILED',
+      `could not start "${entry.record.description}": ${describeError(error).message}`,
+      {
+        cause: error,
+        taskId: entry.taskId,
+      },
+    );
   }
 }

@@ -53,9 +53,13 @@ export class Ledger {
     if (this.#closed) throw this.#closed;
     if (!isSupported(entry.record)) {
       const version = entry.record.schemaVersion;
-      throw new BackgroundTaskError('RECORD_UNSUPPORTED', `the record was written by a newer version (schemaVersion ${version})`, {
-        taskId: entry.taskId,
-      });
+      throw new BackgroundTaskError(
+        'RECORD_UNSUPPORTED',
+        `the record was written by a newer version (schemaVersion ${version})`,
+        {
+          taskId: entry.taskId,
+        },
+      );
     }
     const carried = { ...entry.unwritten };
     const changed = next(entry.working);
@@ -82,5 +86,9 @@ export function withRoom(record: TaskRecord): TaskRecord {
   const limit = isTerminalStatus(record.status) ? ROOM_BYTES.ended : ROOM_BYTES.active;
   const bytes = jsonBytes(record);
   if (bytes <= limit) return record;
-  throw new BackgroundTaskError('INVALID_SPEC', `expected a record of at most ${limit} bytes, this change makes it ${bytes}`, { taskId: record.taskId });
+  throw new BackgroundTaskError(
+    'INVALID_SPEC',
+    `expected a record of at most ${limit} bytes, this change makes it ${bytes}`,
+    { taskId: record.taskId },
+  );
 }

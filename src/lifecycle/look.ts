@@ -2,12 +2,13 @@
  * "Look at this task": the one path by which a task is found to run on, to be adopted, or to have ended. A child's exit, a change on disk,
  * the reconcile timer, a stop and `open` all come here; none of them judges anything by itself.
  */
+import { isOrphanedLegacy } from '../legacy/index.js';
 import type { TaskRecord } from '../task/record.js';
-import { detailPatch, type Settlement } from './settlement.js';
-import { toTaskError, type Core } from './core.js';
-import { find, record as recordFinding, type Finding } from './driver.js';
+import { type Core, toTaskError } from './core.js';
+import { type Finding, find, record as recordFinding } from './driver.js';
 import type { Entry } from './entry.js';
 import type { Recovery } from './recovery.js';
+import { detailPatch, type Settlement } from './settlement.js';
 
 /** What came of a look. `open`: the outcome is known and could not be written. */
 export type LookResult = 'active' | 'adopted' | 'settled' | 'lost' | 'open';
@@ -38,15 +39,19 @@ export class Looker {
         this.#hinted.delete(entry);
         return this.lookNow(entry);
       })
-      .catch((error: unknown) => this.#core.reportOnce(toTaskError(error, 'STORAGE_FAILED', entry.taskId), entry.taskId));
+      .catch((error: unknown) =>
+        this.#core.reportOnce(toTaskError(error, 'STORAGE_FAILED', entry.taskId), entry.taskId),
+      );
   }
 
   /** For those who hold the entry's turn already. */
   async lookNow(entry: Entry): Promise<LookResult> {
     if (!entry.active) return 'active';
     if (entry.outcome) return this.#settle(entry, undefined);
+    // Another system's host is gone and its work was never ours: nothing to probe, and nobody to ask.
+    if (entry.orphaned && isOrphanedLegacy(entry.record)) return this.#settle(entry, undefined);
     if (entry.orphaned && entry.record.status === 'queued') return this.#bury(entry);
-    if (!entry.kind || entry.record.status === 'queued') return entry.orphaned ? this.#bury(entry) : 'active';
+    if (!entry.kind || entry.record.status === 'queued') return 'active';
     const finding = await find(this.#core, entry);
     if (finding.ended) {
       const gone = finding.outcome.ending === 'gone';
@@ -90,5 +95,7 @@ export class Looker {
 
 function whyLost(entry: Entry): string {
   if (!entry.orphaned) return 'the work is gone, and nothing says how it ended';
-  return entry.record.status === 'queued' ? 'its owner died before it could start' : 'its owner died, the work is gone, and nothing says how it ended';
+  return entry.record.status === 'queued'
+    ? 'its owner died before it could start'
+    : 'its owner died, the work is gone, and nothing says how it ended';
 }

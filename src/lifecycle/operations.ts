@@ -31,7 +31,11 @@ export class Operations {
     return this.#core.ledger.change(
       entry,
       (record) =>
-        withRoom({ ...record, description: patch.description ?? record.description, metadata: { ...record.metadata, ...metadata } }),
+        withRoom({
+          ...record,
+          description: patch.description ?? record.description,
+          metadata: { ...record.metadata, ...metadata },
+        }),
       (task) => this.#core.emit('task:updated', { task }),
     );
   }
@@ -56,10 +60,16 @@ export class Operations {
   }
 
   waitForRelease(entry: Entry, options: WaitOptions): Promise<'detached' | 'detached_by_timeout' | 'terminal'> {
-    const released = () => entry.released ?? (!entry.active ? 'terminal' : entry.record.detached ? 'detached' : undefined);
-    return this.#core.waits.until<'detached' | 'detached_by_timeout' | 'terminal'>([entry.taskId], released, options, () => {
-      throw new DOMException(`the task is still in the foreground after ${options.timeoutMs} ms`, 'TimeoutError');
-    });
+    const released = () =>
+      entry.released ?? (!entry.active ? 'terminal' : entry.record.detached ? 'detached' : undefined);
+    return this.#core.waits.until<'detached' | 'detached_by_timeout' | 'terminal'>(
+      [entry.taskId],
+      released,
+      options,
+      () => {
+        throw new DOMException(`the task is still in the foreground after ${options.timeoutMs} ms`, 'TimeoutError');
+      },
+    );
   }
 
   /** Resolves once the task has ended. */
@@ -82,13 +92,19 @@ export class Operations {
   async provideInput(entry: Entry, value: unknown): Promise<TaskRecord> {
     const { taskId } = entry;
     if (entry.record.status !== 'waiting') {
-      throw new BackgroundTaskError('TASK_NOT_WAITING', `the task is ${entry.record.status}, and waits for nothing`, { taskId });
+      throw new BackgroundTaskError('TASK_NOT_WAITING', `the task is ${entry.record.status}, and waits for nothing`, {
+        taskId,
+      });
     }
     const answer = inputOf(value, taskId);
     if (entry.run) return entry.run.answer(answer);
     const kind = expectManaged(entry);
     if (!kind.provideInput) {
-      throw new BackgroundTaskError('INVALID_INPUT', `tasks of the kind "${kind.name}" take no input: the kind defines no provideInput`, { taskId });
+      throw new BackgroundTaskError(
+        'INVALID_INPUT',
+        `tasks of the kind "${kind.name}" take no input: the kind defines no provideInput`,
+        { taskId },
+      );
     }
     const prompt = entry.record.waitingFor?.prompt ?? '';
     // On record before the work sees it; `waiting` ends only once the work took it.
@@ -107,7 +123,11 @@ export class Operations {
     return entry.record.result ?? (await this.#core.store.getResult(entry.taskId));
   }
 
-  async *followOutput(entry: Entry, offset: number | undefined, signal: AbortSignal | undefined): AsyncGenerator<string, void, undefined> {
+  async *followOutput(
+    entry: Entry,
+    offset: number | undefined,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<string, void, undefined> {
     const over = new AbortController();
     const ended = this.waitForTask(entry, { signal: over.signal });
     ended.catch(() => undefined); // ended by us below, or the manager closed, which the follower is told by `closed`
@@ -143,6 +163,9 @@ function inputOf(value: unknown, taskId: string): JsonValue {
     return toJson(value, 'value');
   } catch (error) {
     if (!(error instanceof NotJsonError)) throw error;
-    throw new BackgroundTaskError('INVALID_INPUT', `the answer is not JSON: ${error.message}`, { cause: error, taskId });
+    throw new BackgroundTaskError('INVALID_INPUT', `the answer is not JSON: ${error.message}`, {
+      cause: error,
+      taskId,
+    });
   }
 }

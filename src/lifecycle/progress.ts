@@ -1,7 +1,7 @@
 import type { Timer } from '../clock.js';
-import type { Progress } from '../task/types.js';
 import { cutText } from '../task/json.js';
 import { MAX_TEXT_BYTES } from '../task/record.js';
+import type { Progress } from '../task/types.js';
 import type { Core } from './core.js';
 import type { Entry } from './entry.js';
 

@@ -1,5 +1,5 @@
-import type { Core } from './core.js';
 import type { Slots } from './capacity.js';
+import type { Core } from './core.js';
 import type { Entry } from './entry.js';
 import type { Launch, Launcher } from './launch.js';
 

@@ -87,7 +87,8 @@ export class Reconciler {
     };
     await Promise.all(Array.from({ length: CONCURRENT_LOOKS }, worker));
     await this.#parts.afterPass();
-    const ids = (...results: LookResult[]) => found.filter((one) => one.result && results.includes(one.result)).map((one) => one.entry.taskId);
+    const ids = (...results: LookResult[]) =>
+      found.filter((one) => one.result && results.includes(one.result)).map((one) => one.entry.taskId);
     const report: ReconcileReport = Object.freeze({
       checked: entries.length,
       settled: ids('settled', 'lost'),

@@ -98,7 +98,8 @@ export class Registration {
   }
 
   #reserveId({ taskId, kind }: ParsedSpec): string {
-    const taken = (id: string) => this.#ids.has(id) || this.#core.table.get(id) !== undefined || this.#parts.unavailableIds.has(id);
+    const taken = (id: string) =>
+      this.#ids.has(id) || this.#core.table.get(id) !== undefined || this.#parts.unavailableIds.has(id);
     if (taskId !== undefined && taken(taskId)) {
       const why = this.#parts.unavailableIds.has(taskId) ? 'belongs to a record that cannot be read' : 'is taken';
       throw new BackgroundTaskError('TASK_EXISTS', `the task id "${taskId}" ${why}`, { taskId });
@@ -133,7 +134,9 @@ export class Registration {
   }
 
   #freshRecord(spec: OwingSpec, taskId: string): TaskRecord {
-    const ceiling = spec.kind.spec?.fields.maxOutputBytes ? (spec.maxOutputBytes ?? this.#core.settings.maxOutputBytes) : Number.POSITIVE_INFINITY;
+    const ceiling = spec.kind.spec?.fields.maxOutputBytes
+      ? (spec.maxOutputBytes ?? this.#core.settings.maxOutputBytes)
+      : Number.POSITIVE_INFINITY;
     return {
       schemaVersion: SCHEMA_VERSION,
       taskId,
@@ -170,7 +173,9 @@ export class Registration {
   }
 
   async #launch(entry: Entry, spec: ParsedSpec): Promise<TaskRecord> {
-    await entry.exclusive(() => this.#parts.launcher.launch({ entry, kind: spec.kind, input: spec.input, callerWaits: true }));
+    await entry.exclusive(() =>
+      this.#parts.launcher.launch({ entry, kind: spec.kind, input: spec.input, callerWaits: true }),
+    );
     this.#parts.foreground.bind(entry, spec.signal, this.#parts.stopForCaller);
     return entry.view;
   }

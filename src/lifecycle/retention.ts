@@ -34,7 +34,9 @@ export class Retention {
     const matches = compileFilter({ includeForeground: true, ...filter });
     const before = this.#core.clock.now() - olderThanMs;
     const terminal = [...this.#core.table.all()].filter((entry) => !entry.active).sort(newestFirst);
-    const chosen = terminal.slice(keep).filter(({ record }) => matches(record) && (olderThanMs === 0 || endOf(record) <= before));
+    const chosen = terminal
+      .slice(keep)
+      .filter(({ record }) => matches(record) && (olderThanMs === 0 || endOf(record) <= before));
     return this.#removeAll(chosen, true);
   }
 
@@ -51,7 +53,10 @@ export class Retention {
     while (this.#again) {
       this.#again = false;
       const { maxAgeMs, maxTasks, maxForegroundTasks } = this.#core.settings.retention;
-      const excess = [...surplus(this.#ended.detached, maxTasks), ...surplus(this.#ended.foreground, maxForegroundTasks)];
+      const excess = [
+        ...surplus(this.#ended.detached, maxTasks),
+        ...surplus(this.#ended.foreground, maxForegroundTasks),
+      ];
       const aged = maxAgeMs === Number.POSITIVE_INFINITY ? [] : this.#olderThan(maxAgeMs);
       await this.#removeAll([...new Set([...excess, ...aged])], false);
     }
@@ -92,7 +97,10 @@ export class Retention {
 }
 
 function isPrunable(record: TaskRecord): boolean {
-  return isSupported(record) && Object.values(record.hooks).every(({ state }) => state === 'delivered' || state === 'skipped');
+  return (
+    isSupported(record) &&
+    Object.values(record.hooks).every(({ state }) => state === 'delivered' || state === 'skipped')
+  );
 }
 
 /** The oldest beyond the limit that may be removed; what may not still counts. */

@@ -3,17 +3,18 @@
  * and only when that write is durable does anybody hear of it. Until then memory shows the task as it is on disk, its slot stays taken,
  * and every reconcile tries again.
  */
-import { toTaskError } from './core.js';
-import type { Core } from './core.js';
-import { type Entry, type Outcome, withdrawn } from './entry.js';
+
+import { asError } from '../errors.js';
 import { cutText, jsonBytes, NotJsonError, toJson } from '../task/json.js';
 import type { KindRuntime } from '../task/kind.js';
 import { MAX_RECORD_BYTES, MAX_TEXT_BYTES, type TaskRecord } from '../task/record.js';
 import { checkSchema } from '../task/schema.js';
 import { judge } from '../task/status.js';
 import type { JsonObject, JsonValue, TaskError, TaskStop } from '../task/types.js';
+import type { Core } from './core.js';
+import { toTaskError } from './core.js';
+import { type Entry, type Outcome, withdrawn } from './entry.js';
 import { without } from './ledger.js';
-import { asError } from '../errors.js';
 
 /** Keeps room for what a record gains beside the result when it is settled. */
 const RECORD_MARGIN_BYTES = 32 * 1024;
@@ -62,14 +63,18 @@ export class Settlement {
   #fits(entry: Entry, result: JsonValue | undefined): boolean {
     if (result === undefined) return false;
     const bytes = jsonBytes(result);
-    return bytes <= this.#core.settings.maxResultBytes && bytes + jsonBytes(entry.record) + RECORD_MARGIN_BYTES <= MAX_RECORD_BYTES;
+    return (
+      bytes <= this.#core.settings.maxResultBytes &&
+      bytes + jsonBytes(entry.record) + RECORD_MARGIN_BYTES <= MAX_RECORD_BYTES
+    );
   }
 }
 
 /** The record as it is once the task has ended. */
 function settled(record: TaskRecord, outcome: Outcome, inline: boolean): TaskRecord {
   const status = judge(outcome.ending, record.stop);
-  const stopReason = outcome.stopReason ?? (status === 'completed' || status === 'failed' ? undefined : reasonOf(record.stop, record));
+  const stopReason =
+    outcome.stopReason ?? (status === 'completed' || status === 'failed' ? undefined : reasonOf(record.stop, record));
   return {
     ...without(record, 'waitingFor'),
     status,
@@ -109,7 +114,10 @@ export function completion(kind: KindRuntime, result: unknown): Pick<Outcome, 'e
     const json = toJson(result, 'result');
     const verdict = kind.result ? checkSchema(kind.result, json) : { ok: true as const };
     if (verdict.ok) return { ending: 'completed', result: json };
-    return failure({ name: 'InvalidResultError', message: `the result does not fit the kind "${kind.name}": ${verdict.problem}` });
+    return failure({
+      name: 'InvalidResultError',
+      message: `the result does not fit the kind "${kind.name}": ${verdict.problem}`,
+    });
   } catch (error) {
     if (!(error instanceof NotJsonError)) return failure(describeError(error));
     return failure({ name: 'InvalidResultError', message: error.message });

@@ -3,6 +3,7 @@
  */
 import { z } from 'zod';
 import { BackgroundTaskError } from '../errors.js';
+import { callable, milliseconds } from '../task/fields.js';
 import { MAX_ID_LENGTH, namePattern } from '../task/id.js';
 import { jsonBytes, NotJsonError, toJson } from '../task/json.js';
 import type { KindRuntime, SpecReader } from '../task/kind.js';
@@ -35,8 +36,6 @@ export interface ParsedSpec {
   readonly input: unknown;
 }
 
-const milliseconds = z.number().finite().nonnegative();
-
 const common = {
   kind: z.string(),
   description: z.string(),
@@ -47,7 +46,12 @@ const common = {
   idempotencyKey: z.string().min(1).max(1024).optional(),
   metadata: z.unknown().optional(),
   hooks: z.array(z.string()).readonly().optional(),
-  slot: z.custom<Slot>((value) => value === undefined || (typeof value === 'object' && value !== null), 'expected a slot from reserveSlot').optional(),
+  slot: z
+    .custom<Slot>(
+      (value) => value === undefined || (typeof value === 'object' && value !== null),
+      'expected a slot from reserveSlot',
+    )
+    .optional(),
   whenFull: z.enum(['reject', 'queue']).optional(),
   detached: z.boolean().optional(),
   signal: z.instanceof(AbortSignal).optional(),
@@ -55,9 +59,14 @@ const common = {
   detachOnTimeout: z.boolean().optional(),
 };
 
-const run = z.custom<(...args: never[]) => unknown>((value) => typeof value === 'function', 'expected a function');
-const inProcess: SpecReader = { fields: { details: z.unknown().optional(), run }, read: ({ details, run }) => ({ details, input: run }) };
-const outlivesHost: SpecReader = { fields: { details: z.unknown().optional(), input: z.unknown().optional() }, read: ({ details, input }) => ({ details, input }) };
+const inProcess: SpecReader = {
+  fields: { details: z.unknown().optional(), run: callable },
+  read: ({ details, run }) => ({ details, input: run }),
+};
+const outlivesHost: SpecReader = {
+  fields: { details: z.unknown().optional(), input: z.unknown().optional() },
+  read: ({ details, input }) => ({ details, input }),
+};
 
 /** Fields whose values never appear in an error: they may hold secrets. */
 const secretFields = ['env', 'input', 'metadata'];
@@ -68,7 +77,10 @@ export function parseSpec(spec: unknown, kinds: ReadonlyMap<string, KindRuntime>
   const reader = kind.spec ?? (kind.start ? outlivesHost : inProcess);
   const data = check(z.strictObject({ ...common, ...(reader.fields as z.ZodRawShape) }), spec);
   if (typeof data.taskId === 'string' && !(data.taskId.length <= MAX_ID_LENGTH && namePattern.test(data.taskId))) {
-    throw new BackgroundTaskError('INVALID_TASK_ID', `taskId: expected 1 to ${MAX_ID_LENGTH} characters matching ${namePattern.source}, got ${show(data.taskId)}`);
+    throw new BackgroundTaskError(
+      'INVALID_TASK_ID',
+      `taskId: expected 1 to ${MAX_ID_LENGTH} characters matching ${namePattern.source}, got ${show(data.taskId)}`,
+    );
   }
   const own = reader.read(data);
   const parsed: ParsedSpec = {
@@ -92,18 +104,26 @@ export function parseSpec(spec: unknown, kinds: ReadonlyMap<string, KindRuntime>
   };
   const bytes = jsonBytes({ ...parsed, kind: kind.name, input: undefined, slot: undefined, signal: undefined });
   if (bytes > MAX_SPEC_BYTES) {
-    throw new BackgroundTaskError('INVALID_SPEC', `expected a spec of at most ${MAX_SPEC_BYTES} bytes of JSON, got ${bytes}`);
+    throw new BackgroundTaskError(
+      'INVALID_SPEC',
+      `expected a spec of at most ${MAX_SPEC_BYTES} bytes of JSON, got ${bytes}`,
+    );
   }
   return parsed;
 }
 
 function kindOf(spec: unknown, kinds: ReadonlyMap<string, KindRuntime>): KindRuntime {
-  if (typeof spec !== 'object' || spec === null) throw new BackgroundTaskError('INVALID_SPEC', `expected a task spec, got ${show(spec)}`);
+  if (typeof spec !== 'object' || spec === null)
+    throw new BackgroundTaskError('INVALID_SPEC', `expected a task spec, got ${show(spec)}`);
   const name = (spec as { kind?: unknown }).kind;
-  if (typeof name !== 'string') throw new BackgroundTaskError('INVALID_SPEC', `kind: expected the name of a kind, got ${show(name)}`);
+  if (typeof name !== 'string')
+    throw new BackgroundTaskError('INVALID_SPEC', `kind: expected the name of a kind, got ${show(name)}`);
   const kind = kinds.get(name);
   if (kind) return kind;
-  throw new BackgroundTaskError('UNKNOWN_KIND', `kind: expected one of ${[...kinds.keys()].join(', ')}, got ${show(name)}; open the manager with this kind`);
+  throw new BackgroundTaskError(
+    'UNKNOWN_KIND',
+    `kind: expected one of ${[...kinds.keys()].join(', ')}, got ${show(name)}; open the manager with this kind`,
+  );
 }
 
 function check(schema: z.ZodType, spec: unknown): z.infer<z.ZodObject<typeof common>> {

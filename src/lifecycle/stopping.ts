@@ -7,7 +7,7 @@ import { BackgroundTaskError } from '../errors.js';
 import { cutText } from '../task/json.js';
 import { MAX_TEXT_BYTES, type TaskRecord } from '../task/record.js';
 import type { StopCause, TaskStop } from '../task/types.js';
-import { expectManaged, isOwnershipLost, toTaskError, type Core } from './core.js';
+import { type Core, expectManaged, isOwnershipLost, toTaskError } from './core.js';
 import type { Deadlines } from './deadlines.js';
 import { type Entry, withdrawn } from './entry.js';
 import type { Looker } from './look.js';
@@ -62,7 +62,11 @@ export class Stopping {
       if (!entry.active) return;
       const kind = expectManaged(entry);
       if (kind.start && !kind.stop) {
-        throw new BackgroundTaskError('INVALID_SPEC', `tasks of the kind "${kind.name}" cannot be stopped: the kind defines no stop`, { taskId: entry.taskId });
+        throw new BackgroundTaskError(
+          'INVALID_SPEC',
+          `tasks of the kind "${kind.name}" cannot be stopped: the kind defines no stop`,
+          { taskId: entry.taskId },
+        );
       }
       const graceMs = request.graceMs ?? this.#core.settings.stopGraceMs;
       if (entry.record.status === 'queued') return this.#dequeue(entry, request);
@@ -118,7 +122,11 @@ export class Stopping {
     const first = entry.working.stop === undefined;
     if (!first && !request.skipHooks) return;
     const stop = entry.working.stop ?? this.#stopOf(request);
-    const next = (record: TaskRecord) => ({ ...record, stop, hooks: request.skipHooks ? withdrawn(record.hooks) : record.hooks });
+    const next = (record: TaskRecord) => ({
+      ...record,
+      stop,
+      hooks: request.skipHooks ? withdrawn(record.hooks) : record.hooks,
+    });
     try {
       await this.#core.ledger.change(
         entry,
@@ -154,7 +162,11 @@ export class Stopping {
   async #campaign(entry: Entry, campaign: Campaign): Promise<void> {
     const { clock } = this.#core;
     await this.#end(entry, 'terminate');
-    for (let pause = FIRST_LOOK_MS; entry.active && !campaign.over.signal.aborted; pause = Math.min(pause * 2, LONGEST_LOOK_MS)) {
+    for (
+      let pause = FIRST_LOOK_MS;
+      entry.active && !campaign.over.signal.aborted;
+      pause = Math.min(pause * 2, LONGEST_LOOK_MS)
+    ) {
       const untilKill = campaign.killAt - clock.monotonic();
       if (untilKill <= 0) await this.#end(entry, 'kill');
       this.#looker.hint(entry);

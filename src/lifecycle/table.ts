@@ -58,7 +58,9 @@ export class TaskTable {
   expect(taskId: string): Entry {
     const entry = this.#entries.get(taskId);
     if (entry) return entry;
-    throw new BackgroundTaskError('TASK_NOT_FOUND', `there is no task "${String(taskId).slice(0, 80)}"`, { taskId: String(taskId) });
+    throw new BackgroundTaskError('TASK_NOT_FOUND', `there is no task "${String(taskId).slice(0, 80)}"`, {
+      taskId: String(taskId),
+    });
   }
 
   byKey(idempotencyKey: string): Entry | undefined {
@@ -126,5 +128,8 @@ export class TaskTable {
 function wantsOnlyActive(filter: TaskFilter): boolean {
   if (filter.active === true) return true;
   const statuses = filter.status === undefined ? [] : [filter.status].flat();
-  return statuses.length > 0 && statuses.every((status) => status === 'queued' || status === 'running' || status === 'waiting');
+  return (
+    statuses.length > 0 &&
+    statuses.every((status) => status === 'queued' || status === 'running' || status === 'waiting')
+  );
 }

@@ -1,5 +1,5 @@
 import type { Clock } from '../clock.js';
-import { BackgroundTaskError } from '../errors.js';
+import type { BackgroundTaskError } from '../errors.js';
 
 /** How long to wait, and what ends the wait. A wait never touches the task. */
 export interface WaitOptions {
@@ -47,7 +47,12 @@ export class Waits {
    * Resolves with what `answer` gives, as soon as it gives something; it is asked at once and whenever something happened to the tasks
    * named (to any, where none are). `late` answers when the time is up.
    */
-  until<T>(taskIds: readonly string[] | undefined, answer: () => T | undefined, options: WaitOptions, late: () => T): Promise<T> {
+  until<T>(
+    taskIds: readonly string[] | undefined,
+    answer: () => T | undefined,
+    options: WaitOptions,
+    late: () => T,
+  ): Promise<T> {
     if (this.#closed) return Promise.reject(this.#closed);
     if (options.signal?.aborted) return Promise.reject(options.signal.reason);
     const now = answer();
@@ -56,7 +61,12 @@ export class Waits {
     return this.#holder.while(this.#wait(taskIds, answer, options, late));
   }
 
-  #wait<T>(taskIds: readonly string[] | undefined, answer: () => T | undefined, { timeoutMs, signal }: WaitOptions, late: () => T): Promise<T> {
+  #wait<T>(
+    taskIds: readonly string[] | undefined,
+    answer: () => T | undefined,
+    { timeoutMs, signal }: WaitOptions,
+    late: () => T,
+  ): Promise<T> {
     const sets = taskIds ? taskIds.map((id) => this.#waitsOf(id)) : [this.#any];
     return new Promise<T>((resolve, reject) => {
       const end = (conclude: () => void) => {
@@ -78,7 +88,8 @@ export class Waits {
         fail: (error) => end(() => reject(error)),
       };
       const onAbort = () => wait.fail(signal?.reason);
-      const timer = timeoutMs === undefined ? undefined : this.#clock.after(timeoutMs, () => end(() => resolve(late())));
+      const timer =
+        timeoutMs === undefined ? undefined : this.#clock.after(timeoutMs, () => end(() => resolve(late())));
       signal?.addEventListener('abort', onAbort, { once: true });
       for (const set of sets) set.add(wait);
     });

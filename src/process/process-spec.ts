@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
+import { countOrInfinity, textWithoutNul } from '../task/fields.js';
 import type { SpecReader } from '../task/kind.js';
 
 /** What a process is started with and no record holds. */
@@ -9,20 +10,32 @@ export interface ProcessInput {
   readonly inheritEnv?: boolean | undefined;
 }
 
-const text = z.string().refine((value) => !value.includes('\0'), 'expected a text without a NUL byte');
+const command = z.union(
+  [
+    textWithoutNul.refine((line) => line.trim() !== ''),
+    z
+      .array(textWithoutNul)
+      .min(1)
+      .readonly()
+      .refine((argv) => argv[0] !== ''),
+  ],
+  {
+    error:
+      'expected a command without NUL bytes: a text that is not blank, or an array of texts that begins with a program',
+  },
+);
 
-const command = z.union([text.refine((line) => line.trim() !== ''), z.array(text).min(1).readonly().refine((argv) => argv[0] !== '')], {
-  error: 'expected a command without NUL bytes: a text that is not blank, or an array of texts that begins with a program',
-});
-
-const cwd = z.union([text.min(1), z.instanceof(URL).refine((url) => url.protocol === 'file:')], {
+const cwd = z.union([textWithoutNul.min(1), z.instanceof(URL).refine((url) => url.protocol === 'file:')], {
   error: 'expected a path without a NUL byte, or a file: URL',
 });
 
 /** The names and values that an environment can hold. `process.env` is no plain object, hence the copy. */
 const env = z.preprocess(
   (value) => (typeof value === 'object' && value !== null && !Array.isArray(value) ? { ...value } : value),
-  z.record(z.string().regex(/^[^=\0]+$/, 'expected a variable name without "=" and NUL bytes'), text.optional()),
+  z.record(
+    z.string().regex(/^[^=\0]+$/, 'expected a variable name without "=" and NUL bytes'),
+    textWithoutNul.optional(),
+  ),
 );
 
 const fields = {
@@ -30,9 +43,7 @@ const fields = {
   cwd: cwd.optional(),
   env: env.optional(),
   inheritEnv: z.boolean().optional(),
-  maxOutputBytes: z
-    .union([z.literal(Infinity), z.number().int().min(1)], { error: 'expected a whole number of at least 1, or Infinity' })
-    .optional(),
+  maxOutputBytes: countOrInfinity(1).optional(),
 };
 
 type Fields = z.infer<z.ZodObject<typeof fields>>;
@@ -44,7 +55,13 @@ export const processSpecReader: SpecReader = {
     const folder = spec.cwd instanceof URL ? fileURLToPath(spec.cwd) : spec.cwd;
     const input: ProcessInput = { env: spec.env, inheritEnv: spec.inheritEnv };
     return {
-      details: { command: spec.command, cwd: resolve(folder ?? process.cwd()), pid: null, exitCode: null, signal: null },
+      details: {
+        command: spec.command,
+        cwd: resolve(folder ?? process.cwd()),
+        pid: null,
+        exitCode: null,
+        signal: null,
+      },
       input,
       maxOutputBytes: spec.maxOutputBytes,
     };

@@ -5,7 +5,7 @@
 import { chmod, open, unlink } from 'node:fs/promises';
 import { connect, createServer, type Server } from 'node:net';
 import { join } from 'node:path';
-import { systemCode, unlessCode } from './failure.js';
+import { systemCode } from './failure.js';
 
 /** A name longer than this is cut off silently when a socket is bound; the system's own limit is 103 or 107. */
 const MAX_SOCKET_PATH = 100;
@@ -49,9 +49,10 @@ export class Beacon {
     return beacon;
   }
 
+  /** Stops listening. A socket file that cannot be removed refuses from now on, and is swept by the next owner. */
   async extinguish(): Promise<void> {
     await new Promise<void>((resolve) => this.#server.close(() => resolve()));
-    await unlessCode(['ENOENT'], unlink(this.#path));
+    await unlink(this.#path).catch(() => undefined);
   }
 }
 

@@ -42,8 +42,14 @@ export async function prepareDirectory(directory: string | URL, files: DurableFi
 
 /** The folders that only the owner makes: nobody who fails to become it may take them away again. */
 export async function prepareOwnedFolders(layout: Layout, files: DurableFiles): Promise<void> {
-  await makeOwnFolder(layout.runDir, []);
-  await files.syncFolder(layout.directory);
+  const created: string[] = [];
+  try {
+    await makeOwnFolder(layout.runDir, created);
+    await files.syncFolder(layout.directory);
+  } catch (error) {
+    await removeEmpty(created);
+    throw error;
+  }
 }
 
 async function makeFolder(path: string, created: string[]): Promise<void> {

@@ -39,9 +39,10 @@ export class Ownership {
     const won = await takeOver(options);
     const ownership = new Ownership(options, won);
     try {
-      await options.prepare();
       await ownership.#startHeartbeat();
+      await options.prepare();
     } catch (error) {
+      await ownership.#heartbeat?.stop().catch(() => undefined);
       await withdraw(options.ownerDir, won);
       throw error;
     }

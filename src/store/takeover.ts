@@ -45,11 +45,11 @@ export async function takeOver(options: TakeoverOptions): Promise<WonClaim> {
   }
 }
 
-/** Takes back a claim that was won when what comes after it fails. */
+/** Takes back a claim that was won when what comes after it fails; that failure is the one to report, whatever fails here. */
 export async function withdraw(ownerDir: string, won: WonClaim): Promise<void> {
   const path = claimPath(ownerDir, won.epoch);
-  await unlessCode(['ENOENT'], unlink(path));
-  await unlessCode(['ENOENT'], rmdir(lockPath(path)));
+  await unlink(path).catch(() => undefined);
+  await rmdir(lockPath(path)).catch(() => undefined);
   await won.beacon?.extinguish();
 }
 

@@ -28,20 +28,34 @@ export const filterFields = {
   active: z.boolean().optional(),
   kind: oneOrMore(z.string()).optional(),
   group: z.string().optional(),
-  metadata: z.custom<object>((value) => value === undefined || (typeof value === 'object' && value !== null), 'expected an object').optional(),
+  metadata: z
+    .custom<object>(
+      (value) => value === undefined || (typeof value === 'object' && value !== null),
+      'expected an object',
+    )
+    .optional(),
   includeForeground: z.boolean().optional(),
 };
 const filterSchema = z.strictObject(filterFields);
 
 /** Checks call options against a zod shape. Throws `INVALID_SPEC` naming every problem. */
-export function checkOptions<S extends z.ZodRawShape>(shape: S, options: unknown, call: string): z.infer<z.ZodObject<S>> {
+export function checkOptions<S extends z.ZodRawShape>(
+  shape: S,
+  options: unknown,
+  call: string,
+): z.infer<z.ZodObject<S>> {
   const parsed = z.strictObject(shape).safeParse(options ?? {});
   if (parsed.success) return parsed.data as z.infer<z.ZodObject<S>>;
-  throw new BackgroundTaskError('INVALID_SPEC', `${call}: ${describeProblems(parsed.error.issues, options, ['metadata'])}`);
+  throw new BackgroundTaskError(
+    'INVALID_SPEC',
+    `${call}: ${describeProblems(parsed.error.issues, options, ['metadata'])}`,
+  );
 }
 
 /** Whether a filter is one: for option shapes that hold one. */
-export const filterOption = z.custom<TaskFilter>((value) => value === undefined || filterSchema.safeParse(value).success, 'expected a task filter').optional();
+export const filterOption = z
+  .custom<TaskFilter>((value) => value === undefined || filterSchema.safeParse(value).success, 'expected a task filter')
+  .optional();
 
 /** The filter as a test on records. */
 export function compileFilter(filter: TaskFilter = {}): (record: TaskRecord) => boolean {
@@ -54,5 +68,7 @@ export function compileFilter(filter: TaskFilter = {}): (record: TaskRecord) => 
     (!statuses || statuses.has(record.status)) &&
     (!kinds || kinds.has(record.kind)) &&
     (filter.group === undefined || filter.group === record.group) &&
-    wanted.every(([key, value]) => Object.hasOwn(record.metadata, key) && isDeepStrictEqual(record.metadata[key], value));
+    wanted.every(
+      ([key, value]) => Object.hasOwn(record.metadata, key) && isDeepStrictEqual(record.metadata[key], value),
+    );
 }

@@ -206,7 +206,14 @@ function checkDefinition(definition: KindBase<string, any, any> & Partial<KindRu
   if (problems.length > 0) throw new BackgroundTaskError('INVALID_OPTIONS', `task kind: ${problems.join('; ')}`);
   // Methods keep their receiver: a definition may be an object with `this`.
   const bound = callbacks.flatMap((key) => (definition[key] ? [[key, definition[key].bind(definition)]] : []));
-  return Object.freeze({ name, idPrefix, details, result, spec: definition.spec, ...Object.fromEntries(bound) }) as KindRuntime;
+  return Object.freeze({
+    name,
+    idPrefix,
+    details,
+    result,
+    spec: definition.spec,
+    ...Object.fromEntries(bound),
+  }) as KindRuntime;
 }
 
 function isKindName(name: unknown): boolean {

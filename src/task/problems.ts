@@ -1,7 +1,11 @@
 import type { z } from 'zod';
 
 /** The problems zod found, each with where it is, what was expected and what came. Values below `secret` keys are never shown. */
-export function describeProblems(issues: readonly z.core.$ZodIssue[], input: unknown, secret: readonly string[] = []): string {
+export function describeProblems(
+  issues: readonly z.core.$ZodIssue[],
+  input: unknown,
+  secret: readonly string[] = [],
+): string {
   return issues
     .map((issue) => {
       const path = issue.path.map(String).join('.');

@@ -245,7 +245,9 @@ function describeIssue(issue: z.core.$ZodIssue, input: unknown): string {
     (at, key) => (at as Record<PropertyKey, unknown> | null | undefined)?.[key],
     input,
   );
-  const expected = issue.message.replace(/^(?:Invalid (?:input|string|option)|Too (?:small|big)): /, '').replace(/, received .*$/s, '');
+  const expected = issue.message
+    .replace(/^(?:Invalid (?:input|string|option)|Too (?:small|big)): /, '')
+    .replace(/, received .*$/s, '');
   const got =
     value === undefined ? ', but it is missing' : /secret$/i.test(path.at(-1) ?? '') ? '' : `, got ${show(value)}`;
   return `${path.join('.') || 'value'}: ${expected}${got}`;

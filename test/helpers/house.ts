@@ -22,12 +22,21 @@ export interface Finished {
 }
 
 /** Runs a command to its end, whatever that is; standard input is closed. */
-export function run(file: string, args: readonly string[], options: { cwd?: string; timeoutMs?: number } = {}): Promise<Finished> {
+export function run(
+  file: string,
+  args: readonly string[],
+  options: { cwd?: string; timeoutMs?: number } = {},
+): Promise<Finished> {
   return new Promise((resolve, reject) => {
     const child = execFile(
       file,
       args,
-      { cwd: options.cwd ?? root, timeout: options.timeoutMs ?? 50_000, maxBuffer: 64 * 1024 * 1024, killSignal: 'SIGKILL' },
+      {
+        cwd: options.cwd ?? root,
+        timeout: options.timeoutMs ?? 50_000,
+        maxBuffer: 64 * 1024 * 1024,
+        killSignal: 'SIGKILL',
+      },
       (error, stdout, stderr) => {
         if (error && child.pid === undefined) reject(error);
         else resolve({ code: child.exitCode, stdout, stderr });

@@ -37,20 +37,20 @@ describe('the leak detector', { concurrent: false }, () => {
     caught(async () => {
       const timer = systemClock.after(60_000, () => undefined);
       return () => timer.clear();
-    }, /Timeout, created[^]*src\/clock\.ts[^]*leaks\.test\.ts/));
+    }, /Timeout, created[\s\S]*src\/clock\.ts[\s\S]*leaks\.test\.ts/));
 
   it('sees a watcher that does not hold the process', () =>
     caught(async () => {
       const watcher = watch(tempDirectory(), { persistent: false });
       return () => watcher.close();
-    }, /FSEVENTWRAP, created[^]*leaks\.test\.ts/));
+    }, /FSEVENTWRAP, created[\s\S]*leaks\.test\.ts/));
 
   it('sees a child that does not hold the process', () =>
     caught(async () => {
       const child: ChildProcess = spawn('sleep', ['60'], { stdio: 'ignore', detached: true });
       child.unref();
       return () => child.kill('SIGKILL');
-    }, /PROCESSWRAP, created[^]*leaks\.test\.ts/));
+    }, /PROCESSWRAP, created[\s\S]*leaks\.test\.ts/));
 
   it('sees a server and both ends of its connection', () =>
     caught(async () => {
@@ -64,7 +64,7 @@ describe('the leak detector', { concurrent: false }, () => {
         server.close();
         for (const socket of [client, ...accepted]) socket.destroy();
       };
-    }, /PIPESERVERWRAP[^]*PIPEWRAP[^]*PIPEWRAP/));
+    }, /PIPESERVERWRAP[\s\S]*PIPEWRAP[\s\S]*PIPEWRAP/));
 
   it('sees an open file, by handle and by number', async () => {
     const path = join(tempDirectory(), 'file');
@@ -72,7 +72,7 @@ describe('the leak detector', { concurrent: false }, () => {
     await caught(async () => {
       const handle: FileHandle = await open(path);
       return () => handle.close();
-    }, /open file \d+, .*\/file, created[^]*leaks\.test\.ts/);
+    }, /open file \d+, .*\/file, created[\s\S]*leaks\.test\.ts/);
     await caught(async () => {
       const fd = openSync(path, 'r');
       return () => closeSync(fd);
@@ -80,5 +80,5 @@ describe('the leak detector', { concurrent: false }, () => {
   });
 
   it('sees a lock by the timer that keeps it fresh', () =>
-    caught(async () => lockfile.lock(tempDirectory()), /Timeout, created[^]*proper-lockfile/));
+    caught(async () => lockfile.lock(tempDirectory()), /Timeout, created[\s\S]*proper-lockfile/));
 });

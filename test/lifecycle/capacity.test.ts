@@ -16,10 +16,14 @@ describe('a limit', () => {
       started++;
       return forever();
     };
-    const results = await Promise.allSettled(Array.from({ length: 20 }, () => manager.registerTask({ kind: 'function', description: '', run })));
+    const results = await Promise.allSettled(
+      Array.from({ length: 20 }, () => manager.registerTask({ kind: 'function', description: '', run })),
+    );
     const refused = results.filter((one) => one.status === 'rejected');
     expect(refused).toHaveLength(17);
-    expect(refused[0]).toMatchObject({ reason: { code: 'CAPACITY_EXCEEDED', message: expect.stringContaining('3 of at most 3') } });
+    expect(refused[0]).toMatchObject({
+      reason: { code: 'CAPACITY_EXCEEDED', message: expect.stringContaining('3 of at most 3') },
+    });
     expect(started).toBe(3);
     expect(manager.status()).toMatchObject({ running: 3, slots: { used: 3, limit: 3 } });
     expect((await readdir(directory)).filter((name) => name.endsWith('.json'))).toHaveLength(3);
@@ -38,9 +42,14 @@ describe('a limit', () => {
     const manager = await openManager({ maxRunningTasksPerGroup: (group) => (group === 'main' ? 2 : 1) });
     await manager.registerTask({ ...hanging, group: 'main' });
     await manager.registerTask({ ...hanging, group: 'main' });
-    await expect(manager.registerTask({ ...hanging, group: 'main' })).rejects.toMatchObject({ code: 'CAPACITY_EXCEEDED', message: expect.stringContaining('"main"') });
+    await expect(manager.registerTask({ ...hanging, group: 'main' })).rejects.toMatchObject({
+      code: 'CAPACITY_EXCEEDED',
+      message: expect.stringContaining('"main"'),
+    });
     await manager.registerTask({ ...hanging, group: 'other' });
-    await expect(manager.registerTask({ ...hanging, group: 'other' })).rejects.toMatchObject({ code: 'CAPACITY_EXCEEDED' });
+    await expect(manager.registerTask({ ...hanging, group: 'other' })).rejects.toMatchObject({
+      code: 'CAPACITY_EXCEEDED',
+    });
     await manager.registerTask(hanging);
     expect(manager.status().running).toBe(4);
   });
@@ -66,7 +75,9 @@ describe('the queue', () => {
     const ends = Array.from({ length: 3 }, () => deferred());
     const tasks = [];
     for (const [n, end] of ends.entries()) {
-      tasks.push(await manager.registerTask({ kind: 'function', taskId: `t${n}`, description: '', run: () => end.promise }));
+      tasks.push(
+        await manager.registerTask({ kind: 'function', taskId: `t${n}`, description: '', run: () => end.promise }),
+      );
     }
     expect(tasks.map(({ status }) => status)).toEqual(['running', 'queued', 'queued']);
     expect(tasks[1]).toMatchObject({ startedAt: null });
@@ -75,7 +86,14 @@ describe('the queue', () => {
       await manager.waitForTask(`t${n}`);
     }
     expect(heard).toEqual([
-      'task:started t0', 'task:queued t1', 'task:queued t2', 'task:settled t0', 'task:started t1', 'task:settled t1', 'task:started t2', 'task:settled t2',
+      'task:started t0',
+      'task:queued t1',
+      'task:queued t2',
+      'task:settled t0',
+      'task:started t1',
+      'task:settled t1',
+      'task:started t2',
+      'task:settled t2',
     ]);
   });
 
@@ -99,7 +117,12 @@ describe('the queue', () => {
     let ran = false;
     await manager.registerTask({ kind: 'function', taskId: 'second', description: '', run: () => void (ran = true) });
     const stopped = await manager.stopTask('second', { reason: 'changed my mind' });
-    expect(stopped).toMatchObject({ status: 'killed', startedAt: null, stop: { cause: 'user' }, stopReason: 'changed my mind' });
+    expect(stopped).toMatchObject({
+      status: 'killed',
+      startedAt: null,
+      stop: { cause: 'user' },
+      stopReason: 'changed my mind',
+    });
     end.resolve();
     await manager.waitForIdle();
     expect(ran).toBe(false);
@@ -118,7 +141,9 @@ describe('the queue', () => {
     const manager = await openManager({ maxRunningTasks: 1 });
     await manager.registerTask(hanging);
     expect((await manager.registerTask({ ...hanging, whenFull: 'queue' })).status).toBe('queued');
-    await expect(manager.registerTask({ ...hanging, whenFull: 'reject' })).rejects.toMatchObject({ code: 'CAPACITY_EXCEEDED' });
+    await expect(manager.registerTask({ ...hanging, whenFull: 'reject' })).rejects.toMatchObject({
+      code: 'CAPACITY_EXCEEDED',
+    });
   });
 });
 
@@ -150,9 +175,13 @@ describe('a reserved slot', () => {
 
   it('is given back when the registration is refused', async () => {
     const manager = await openManager({ maxRunningTasks: 1 });
-    await expect(manager.registerTask({ ...hanging, description: 1 as never, slot: manager.reserveSlot() })).rejects.toMatchObject({ code: 'INVALID_SPEC' });
+    await expect(
+      manager.registerTask({ ...hanging, description: 1 as never, slot: manager.reserveSlot() }),
+    ).rejects.toMatchObject({ code: 'INVALID_SPEC' });
     expect(manager.status().slots.used).toBe(0);
-    await expect(manager.registerTask({ ...hanging, group: 'g', slot: manager.reserveSlot() })).rejects.toMatchObject({ code: 'INVALID_SPEC' });
+    await expect(manager.registerTask({ ...hanging, group: 'g', slot: manager.reserveSlot() })).rejects.toMatchObject({
+      code: 'INVALID_SPEC',
+    });
     expect(manager.status().slots.used).toBe(0);
     const used = manager.reserveSlot();
     used.release();
@@ -161,25 +190,39 @@ describe('a reserved slot', () => {
 });
 
 it('adds up, whatever is taken and released in whatever order', () => {
-  const action = fc.record({ take: fc.boolean(), forced: fc.boolean(), group: fc.option(fc.constantFrom('a', 'b'), { nil: undefined }), index: fc.nat(20) });
+  const action = fc.record({
+    take: fc.boolean(),
+    forced: fc.boolean(),
+    group: fc.option(fc.constantFrom('a', 'b'), { nil: undefined }),
+    index: fc.nat(20),
+  });
   fc.assert(
-    fc.property(fc.array(action, { maxLength: 60 }), fc.integer({ min: 1, max: 5 }), fc.integer({ min: 0, max: 3 }), (actions, limit, groupLimit) => {
-      const slots = new Slots(limit, () => groupLimit, () => undefined);
-      const held: { group: string | undefined; hold: { release(): void } }[] = [];
-      for (const { take, forced, group, index } of actions) {
-        if (take) {
-          const before = { all: held.length, group: held.filter((one) => one.group === group).length };
-          const hold = forced ? slots.take(group) : slots.tryTake(group);
-          const free = before.all < limit && (group === undefined || before.group < groupLimit);
-          expect(hold !== undefined).toBe(forced || free);
-          if (hold) held.push({ group, hold });
-        } else if (held.length > 0) {
-          const [one] = held.splice(index % held.length, 1);
-          one!.hold.release();
-          one!.hold.release();
+    fc.property(
+      fc.array(action, { maxLength: 60 }),
+      fc.integer({ min: 1, max: 5 }),
+      fc.integer({ min: 0, max: 3 }),
+      (actions, limit, groupLimit) => {
+        const slots = new Slots(
+          limit,
+          () => groupLimit,
+          () => undefined,
+        );
+        const held: { group: string | undefined; hold: { release(): void } }[] = [];
+        for (const { take, forced, group, index } of actions) {
+          if (take) {
+            const before = { all: held.length, group: held.filter((one) => one.group === group).length };
+            const hold = forced ? slots.take(group) : slots.tryTake(group);
+            const free = before.all < limit && (group === undefined || before.group < groupLimit);
+            expect(hold !== undefined).toBe(forced || free);
+            if (hold) held.push({ group, hold });
+          } else if (held.length > 0) {
+            const [one] = held.splice(index % held.length, 1);
+            one!.hold.release();
+            one!.hold.release();
+          }
+          expect(slots.used).toBe(held.length);
         }
-        expect(slots.used).toBe(held.length);
-      }
-    }),
+      },
+    ),
   );
 });

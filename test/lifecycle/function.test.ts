@@ -9,7 +9,12 @@ describe('a function task', () => {
   it('runs, and ends as its promise does', async () => {
     const manager = await openManager();
     const heard = record(manager);
-    const task = await manager.registerTask({ kind: 'function', taskId: 'sum', description: 'add up', run: async () => ({ sum: 4 }) });
+    const task = await manager.registerTask({
+      kind: 'function',
+      taskId: 'sum',
+      description: 'add up',
+      run: async () => ({ sum: 4 }),
+    });
     expect(task).toMatchObject({ taskId: 'sum', kind: 'function', status: 'running', attempt: 1, detached: true });
     const done = await manager.waitForTask('sum');
     expect(done).toMatchObject({ status: 'completed', result: { sum: 4 } });
@@ -35,11 +40,15 @@ describe('a function task', () => {
   it.each([
     ['a function', () => ({ deep: { here: [1, () => 1] } }), 'result.deep.here[1] is a function'],
     ['a number that JSON cannot hold', () => ({ n: Number.NaN }), 'result.n is NaN'],
-    ['a cycle', () => {
-      const cycle: Record<string, unknown> = {};
-      cycle.self = cycle;
-      return cycle;
-    }, 'result.self refers back'],
+    [
+      'a cycle',
+      () => {
+        const cycle: Record<string, unknown> = {};
+        cycle.self = cycle;
+        return cycle;
+      },
+      'result.self refers back',
+    ],
     ['a bigint', () => 1n, 'result is a bigint'],
     ['a map', () => ({ map: new Map() }), 'result.map is a Map'],
   ])('is failed when its result is %s, and says where', async (_, run, message) => {
@@ -98,7 +107,10 @@ describe('a function task', () => {
 
   it('puts details on record that it only learns while it runs', async () => {
     const directory = await scratch();
-    const agent = defineTaskKind({ name: 'agent', details: z.object({ type: z.string(), agentId: z.string().optional() }) });
+    const agent = defineTaskKind({
+      name: 'agent',
+      details: z.object({ type: z.string(), agentId: z.string().optional() }),
+    });
     const manager = await openManager({ directory, kinds: [agent] });
     const updated = deferred();
     const end = deferred();
@@ -124,8 +136,16 @@ describe('a function task', () => {
   it('fails when its result does not fit its kind', async () => {
     const agent = defineTaskKind({ name: 'agent', details: z.object({}), result: z.object({ answer: z.string() }) });
     const manager = await openManager({ kinds: [agent] });
-    const { taskId } = await manager.registerTask({ kind: 'agent', description: '', details: {}, run: () => ({ answer: 1 as never }) });
-    expect(await manager.waitForTask(taskId)).toMatchObject({ status: 'failed', error: { name: 'InvalidResultError' } });
+    const { taskId } = await manager.registerTask({
+      kind: 'agent',
+      description: '',
+      details: {},
+      run: () => ({ answer: 1 as never }),
+    });
+    expect(await manager.waitForTask(taskId)).toMatchObject({
+      status: 'failed',
+      error: { name: 'InvalidResultError' },
+    });
   });
 });
 
@@ -148,7 +168,11 @@ describe('stopping a function task', () => {
         }),
     });
     const stopped = await manager.stopTask(taskId, { reason: 'no longer needed' });
-    expect(stopped).toMatchObject(how === 'returns' ? { status: 'completed', result: 'in time' } : { status: 'killed', stopReason: 'no longer needed' });
+    expect(stopped).toMatchObject(
+      how === 'returns'
+        ? { status: 'completed', result: 'in time' }
+        : { status: 'killed', stopReason: 'no longer needed' },
+    );
     expect(stopped.stop).toMatchObject({ cause: 'user', reason: 'no longer needed' });
     expect(reason).toMatchObject({ name: 'AbortError', message: 'no longer needed' });
     expect(reason.cause).toEqual(stopped.stop);
@@ -188,7 +212,11 @@ describe('stopping a function task', () => {
 
   it('keeps the first cause', async () => {
     const manager = await openManager();
-    const { taskId } = await manager.registerTask({ kind: 'function', description: '', run: () => new Promise(() => undefined) });
+    const { taskId } = await manager.registerTask({
+      kind: 'function',
+      description: '',
+      run: () => new Promise(() => undefined),
+    });
     const stopping = next(manager, 'task:stopping', taskId);
     const first = manager.stopTask(taskId, { reason: 'first', graceMs: 60_000 });
     await stopping;

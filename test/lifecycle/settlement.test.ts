@@ -11,7 +11,8 @@ async function blockWrites(directory: string, taskId: string): Promise<() => Pro
   return () => rmdir(path);
 }
 
-const onDisk = async (directory: string, taskId: string) => JSON.parse(await readFile(join(directory, `${taskId}.json`), 'utf8'));
+const onDisk = async (directory: string, taskId: string) =>
+  JSON.parse(await readFile(join(directory, `${taskId}.json`), 'utf8'));
 
 describe('an outcome that cannot be written', () => {
   it('is reported once, changes nothing anybody sees, and is written as it was by a later reconcile', async () => {
@@ -81,7 +82,11 @@ describe('a stop that cannot be written', () => {
     await next(manager, 'error', 'f');
     await unblock();
     await manager.reconcile();
-    expect(await stopped).toMatchObject({ status: 'killed', stop: { cause: 'user', reason: 'full' }, stopReason: 'full' });
+    expect(await stopped).toMatchObject({
+      status: 'killed',
+      stop: { cause: 'user', reason: 'full' },
+      stopReason: 'full',
+    });
     expect(heard.at(-1)).toBe('task:settled f');
   });
 });
@@ -114,19 +119,35 @@ describe('an update that cannot be written', () => {
     await expect(manager.updateTask('f', { description: 'after' })).rejects.toMatchObject({ code: 'STORAGE_FAILED' });
     expect(manager.getTask('f')?.description).toBe('before');
     await unblock();
-    expect(await manager.updateTask('f', { description: 'after', metadata: { a: 1 } })).toMatchObject({ description: 'after', metadata: { a: 1 } });
-    expect(await manager.updateTask('f', { metadata: { b: 2 } })).toMatchObject({ description: 'after', metadata: { a: 1, b: 2 } });
+    expect(await manager.updateTask('f', { description: 'after', metadata: { a: 1 } })).toMatchObject({
+      description: 'after',
+      metadata: { a: 1 },
+    });
+    expect(await manager.updateTask('f', { metadata: { b: 2 } })).toMatchObject({
+      description: 'after',
+      metadata: { a: 1, b: 2 },
+    });
     expect(await onDisk(directory, 'f')).toMatchObject({ description: 'after', metadata: { a: 1, b: 2 } });
   });
 });
 
 describe('the judgement', () => {
   it.each([
-    ['completed', undefined, 'completed'], ['failed', undefined, 'failed'], ['gone', undefined, 'lost'],
-    ['completed', 'user', 'completed'], ['failed', 'user', 'killed'], ['gone', 'user', 'killed'],
-    ['completed', 'shutdown', 'completed'], ['failed', 'shutdown', 'killed'], ['gone', 'shutdown', 'killed'],
-    ['completed', 'deadline', 'timed_out'], ['failed', 'deadline', 'timed_out'], ['gone', 'deadline', 'timed_out'],
-    ['completed', 'output_limit', 'killed'], ['failed', 'output_limit', 'killed'], ['gone', 'output_limit', 'killed'],
+    ['completed', undefined, 'completed'],
+    ['failed', undefined, 'failed'],
+    ['gone', undefined, 'lost'],
+    ['completed', 'user', 'completed'],
+    ['failed', 'user', 'killed'],
+    ['gone', 'user', 'killed'],
+    ['completed', 'shutdown', 'completed'],
+    ['failed', 'shutdown', 'killed'],
+    ['gone', 'shutdown', 'killed'],
+    ['completed', 'deadline', 'timed_out'],
+    ['failed', 'deadline', 'timed_out'],
+    ['gone', 'deadline', 'timed_out'],
+    ['completed', 'output_limit', 'killed'],
+    ['failed', 'output_limit', 'killed'],
+    ['gone', 'output_limit', 'killed'],
   ] as const)('%s after the stop cause %s is %s', (ending, cause, status) => {
     expect(judge(ending, cause && { cause })).toBe(status);
   });

@@ -1,0 +1,129 @@
+import { readdir } from 'node:fs/promises';
+import { describe, expect, it } from 'vitest';
+import { BackgroundTaskManager } from '../../src/index.js';
+import { deferred, next, openManager, record, scratch } from '../helpers/manager.js';
+
+const forever = () => new Promise<never>(() => undefined);
+const closed = expect.objectContaining({ code: 'MANAGER_CLOSED' });
+
+describe('close', () => {
+  it('ends what lives in the host, as killed with the cause shutdown, and gives the directory up', async () => {
+    const directory = await scratch();
+    const manager = await openManager({ directory, stopGraceMs: 0 });
+    const { taskId } = await manager.registerTask({ kind: 'function', description: '', run: forever });
+    const wait = manager.waitForTask(taskId);
+    await manager.close();
+    expect(await wait).toMatchObject({ status: 'killed', stop: { cause: 'shutdown' } });
+    const again = await openManager({ directory });
+    expect(again.getTask(taskId)).toMatchObject({ status: 'killed', stopReason: 'the manager was closed' });
+    expect((await readdir(directory)).sort()).toEqual(expect.arrayContaining([`${taskId}.json`]));
+  });
+
+  it('is idempotent, also while it is under way', async () => {
+    const manager = await openManager();
+    await manager.registerTask({
+      kind: 'function',
+      description: '',
+      run: ({ signal }) => new Promise((_, no) => signal.addEventListener('abort', no)),
+    });
+    await Promise.all([manager.close(), manager.close(), manager[Symbol.asyncDispose]()]);
+    await manager.close();
+  });
+
+  it('waits for a registration under way, and judges what it launched', async () => {
+    const directory = await scratch();
+    const manager = await openManager({ directory, stopGraceMs: 0 });
+    const registered = manager.registerTask({ kind: 'function', taskId: 'f', description: '', run: forever });
+    await manager.close();
+    expect(await registered).toMatchObject({ taskId: 'f' });
+    const again = await openManager({ directory });
+    expect(again.getTask('f')).toMatchObject({ status: 'killed' });
+  });
+
+  it('during a reconcile lets it end', async () => {
+    const manager = await openManager();
+    const pass = manager.reconcile();
+    await manager.close();
+    expect((await pass).failures).toEqual([]);
+  });
+
+  it('makes every later call say MANAGER_CLOSED', async () => {
+    const manager = await openManager();
+    await manager.registerTask({ kind: 'function', taskId: 'f', description: '', run: () => 1 });
+    await manager.waitForTask('f');
+    await manager.close();
+    const calls: (() => Promise<unknown>)[] = [
+      () => manager.registerTask({ kind: 'function', description: '', run: () => 1 }),
+      () => manager.updateTask('f', {}),
+      () => manager.waitForTask('f'),
+      () => manager.waitForAny(),
+      () => manager.waitForIdle(),
+      () => manager.waitForRelease('f'),
+      () => manager.detachTask('f'),
+      () => manager.stopTask('f'),
+      () => manager.stopAll(),
+      () => manager.provideInput('f', 1),
+      () => manager.readOutput('f'),
+      () => manager.readResult('f'),
+      () => manager.followOutput('f')[Symbol.asyncIterator]().next(),
+      () => manager.redeliver('f'),
+      () => manager.skipHook('f', 'h'),
+      () => manager.acknowledge('f', 'h'),
+      () => manager.reconcile(),
+      () => manager.pruneTasks(),
+    ];
+    for (const call of calls) await expect(call()).rejects.toEqual(closed);
+    const now: (() => unknown)[] = [
+      () => manager.reserveSlot(),
+      () => manager.getTask('f'),
+      () => manager.listTasks(),
+      () => manager.listDeliveries(),
+      () => manager.addHook('h', 'pull'),
+      () => manager.status(),
+      () => manager.on('error', () => undefined),
+      () => manager.once('error', () => undefined),
+      () => manager.off('error', () => undefined),
+    ];
+    for (const call of now) expect(call).toThrow(closed);
+  });
+});
+
+describe('two managers on one directory', () => {
+  it('in one process: the second is refused, until the first is closed', async () => {
+    const directory = await scratch();
+    const first = await openManager({ directory });
+    const { owner } = first.status();
+    await expect(BackgroundTaskManager.open({ directory })).rejects.toMatchObject({ code: 'DIRECTORY_OWNED', owner });
+    await first.close();
+    const second = await openManager({ directory });
+    expect(second.status().owner.instanceId).not.toBe(owner.instanceId);
+  });
+});
+
+describe('the first events', () => {
+  it('are heard by listeners attached right after open', async () => {
+    const directory = await scratch();
+    const first = await openManager({ directory });
+    await first.registerTask({ kind: 'function', taskId: 'done', description: '', run: () => 1 });
+    await first.waitForTask('done');
+    await first.close();
+    const second = await openManager({ directory });
+    const heard: string[] = [];
+    second.on('manager:reconciled', () => void heard.push('reconciled'));
+    expect(heard).toEqual([]);
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(heard).toEqual(['reconciled']);
+  });
+
+  it('and on together with listTasks misses nothing', async () => {
+    const manager = await openManager();
+    const heard = record(manager);
+    const end = deferred();
+    const { taskId } = await manager.registerTask({ kind: 'function', description: '', run: () => end.promise });
+    const settled = next(manager, 'task:settled', taskId);
+    expect(manager.listTasks({ active: true })).toHaveLength(1);
+    end.resolve();
+    await settled;
+    expect(heard).toEqual([`task:started ${taskId}`, `task:settled ${taskId}`]);
+  });
+});
