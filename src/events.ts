@@ -1,70 +1,267 @@
+/*
+ * Events: for whoever is here now. The hub keeps three promises: a listener never keeps another one from hearing, never throws into the
+ * code that emits, and hears events in the order in which they were emitted.
+ */
+import { setImmediate } from 'node:timers/promises';
 import mitt from 'mitt';
 import { asError, BackgroundTaskError } from './errors.js';
 import type { AnyTaskKind, Task } from './task/kind.js';
-import type { OwnerIdentity } from './task/types.js';
+import { show } from './task/problems.js';
+import type { Awaitable, OwnerIdentity } from './task/types.js';
 
 /** What one pass over the active tasks found. Ids, but for `checked`, which counts. */
 export interface ReconcileReport {
+  /** How many tasks were looked at. */
   readonly checked: number;
+  /** Those that were found to have ended, lost ones included. */
   readonly settled: readonly string[];
+  /** Those that run on under this manager, which did not launch them. */
   readonly adopted: readonly string[];
+  /** Those whose work is provably gone. */
   readonly lost: readonly string[];
+  /** Those that could not be judged; the next pass tries again. */
   readonly failures: readonly { readonly taskId: string; readonly error: Error }[];
 }
 
-/** Every event and its payload. */
+/**
+ * Every event with its payload. Each `task:` event is emitted exactly once per transition in this process, after the record that it tells of
+ * is durable (`task:progress` excepted, see there). A `type`, so that it can be given to any event emitter.
+ */
 export type BackgroundTaskEvents<K extends AnyTaskKind = never> = {
+  /** Registered while no slot was free. The record is durable; nothing was launched. */
   'task:queued': { task: Task<K> };
+  /** The work was launched, at once, out of the queue, or for another attempt. The record, with `startedAt`, is durable. */
   'task:started': { task: Task<K> };
+  /** The host changed description or metadata, or the work its details. The change is durable. */
   'task:updated': { task: Task<K> };
+  /** The work reported progress. Emitted at once, at times before it is durable: that happens at most once a second. */
   'task:progress': { task: Task<K> };
+  /** The work asked a question: `task.waitingFor`. The question is durable. */
   'task:waiting': { task: Task<K> };
+  /** The question was answered: `task.lastInput`, durable. */
   'task:resumed': { task: Task<K> };
+  /** A foreground task went to the background: asked to, or at its deadline. Durable; from now on it holds a slot and owes its hooks. */
   'task:detached': { task: Task<K>; byTimeout: boolean };
+  /** A stop is on record: `task.stop`. Durable before the first signal is sent, unless the disk refused (then `error` said so). */
   'task:stopping': { task: Task<K> };
+  /** A dead owner's task that still runs is this manager's now. Its new owner is on record. */
   'task:adopted': { task: Task<K> };
+  /** The task ended. Its outcome and the deliveries it owes are durable, and nothing will change the outcome. */
   'task:settled': { task: Task<K> };
+  /** The task's record and output were removed. */
   'task:pruned': { taskId: string };
+  /** A hook succeeded at this attempt; that is on record, and it is not called again for this task. */
   'hook:delivered': { task: Task<K>; hook: string; attempt: number };
+  /** An attempt failed and another one follows. The attempt, the error and the time of the next one are on record. */
   'hook:retrying': { task: Task<K>; hook: string; attempt: number; error: Error; nextAttemptAt: number };
+  /** The last attempt failed, or a permanent failure came. On record as `failed` until `redeliver` or `skipHook`. */
   'hook:failed': { task: Task<K>; hook: string; attempt: number; error: Error };
+  /** A record could not be read. It was moved aside, untouched; `movedTo` is `null` where it was left in place. */
   'record:rejected': { path: string; movedTo: string | null; reason: string };
+  /** A pass over the active tasks is over; what it found is durable, but for the report's `failures`. */
   'manager:reconciled': { report: ReconcileReport };
+  /** Another manager took the directory over; `null`: nobody knows who. This manager writes nothing any more. */
   'manager:fenced': { owner: OwnerIdentity | null };
+  /**
+   * Something failed that no call could report: a write that is tried again later, a stop that could not be recorded, output that was lost,
+   * a listener (`INVALID_OPTIONS`, with what it threw as `cause`). Where nobody listens, to this or to all, it is a process warning.
+   */
   error: { error: BackgroundTaskError; taskId?: string };
 };
 
-/** STUB: replaced by the output engineer. */
+type EventName = keyof BackgroundTaskEvents;
+/** A listener to all events gets the event's name first. */
+type ListenerTo<E extends EventName | '*'> = E extends EventName
+  ? (payload: BackgroundTaskEvents[E]) => Awaitable<void>
+  : (event: EventName, payload: BackgroundTaskEvents[EventName]) => Awaitable<void>;
+
+const known: Readonly<Record<EventName, true>> = {
+  'task:queued': true,
+  'task:started': true,
+  'task:updated': true,
+  'task:progress': true,
+  'task:waiting': true,
+  'task:resumed': true,
+  'task:detached': true,
+  'task:stopping': true,
+  'task:adopted': true,
+  'task:settled': true,
+  'task:pruned': true,
+  'hook:delivered': true,
+  'hook:retrying': true,
+  'hook:failed': true,
+  'record:rejected': true,
+  'manager:reconciled': true,
+  'manager:fenced': true,
+  error: true,
+};
+/** The names of all events. */
+export const eventNames = Object.keys(known) as readonly EventName[];
+
+/** Events delivered in one turn of the event loop when many were held back. */
+const RELEASE_SLICE = 256;
+
+interface Emission {
+  readonly event: EventName;
+  readonly payload: object;
+}
+
+/** An emission on its way through mitt. */
+interface Round extends Emission {
+  /** Listeners added after this number was given out do not hear it. */
+  readonly lastListener: number;
+  /** What listeners threw: told once everybody has heard. */
+  readonly thrown: unknown[];
+}
+
+interface Listening {
+  readonly listener: (...args: never[]) => unknown;
+  readonly handler: (round: Round) => void;
+}
+
+/** Who listens, and who is told. Internal: the manager has its own `on`, `once` and `off`. */
 export class EventHub {
-  readonly #mitt = mitt<any>();
-  #held: [string, unknown][] | undefined;
-  on(event: string, listener: any): () => void {
-    const call = event === '*' ? (name: any, payload: any) => listener(name, payload) : listener;
-    this.#mitt.on(event as never, call);
-    return () => this.#mitt.off(event as never, call);
+  readonly #emitter = mitt<Record<EventName, Round>>();
+  readonly #listening = new Map<EventName | '*', Set<Listening>>();
+  /** Counts listeners, so that a round knows which of them came later. */
+  #lastListener = 0;
+  readonly #queue: Emission[] = [];
+  #held = false;
+  #delivering = false;
+
+  /**
+   * Adds a listener and returns what removes it, which may be called again. A listener added twice hears twice; `off` then removes the
+   * older one. One added during an event does not hear that event; one removed during it does not hear it any more.
+   */
+  on<E extends EventName | '*'>(event: E, listener: ListenerTo<E>): () => void {
+    return this.#listen(event, listener, false);
   }
-  once(event: string, listener: any): () => void {
-    const off = this.on(event, (payload: any) => {
-      off();
-      listener(payload);
-    });
-    return off;
+
+  /** The same for one event only. */
+  once<E extends EventName | '*'>(event: E, listener: ListenerTo<E>): () => void {
+    return this.#listen(event, listener, true);
   }
-  off(event: string, listener: any): void {
-    this.#mitt.off(event as never, listener);
+
+  /** Removes what `on` or `once` added; harmless where nothing was. */
+  off<E extends EventName | '*'>(event: E, listener: ListenerTo<E>): void {
+    check(event, listener);
+    const [oldest] = [...(this.#listening.get(event) ?? [])].filter((listening) => listening.listener === listener);
+    if (oldest) this.#remove(event, oldest);
   }
-  emit<E extends keyof BackgroundTaskEvents>(event: E, payload: BackgroundTaskEvents[E]): void {
-    if (this.#held) this.#held.push([event, payload]);
-    else this.#mitt.emit(event as never, payload as never);
+
+  /** Tells everybody, at once unless held or in the middle of another event. Never throws. */
+  emit<E extends EventName>(event: E, payload: BackgroundTaskEvents[E]): void {
+    this.#queue.push({ event, payload });
+    if (!this.#held) this.#deliverQueue();
   }
-  hold() {
-    this.#held = [];
+
+  /** From now on events wait. */
+  hold(): void {
+    this.#held = true;
   }
-  release() {
-    const held = this.#held ?? [];
-    this.#held = undefined;
-    for (const [event, payload] of held) this.emit(event as never, payload as never);
+
+  /** Delivers what waited, in order, and lets events through again. Many are delivered over several turns; resolves after the last. */
+  async release(): Promise<void> {
+    while (this.#queue.length > RELEASE_SLICE) {
+      for (const emission of this.#queue.splice(0, RELEASE_SLICE)) this.#deliver(emission);
+      await setImmediate();
+    }
+    this.#held = false;
+    this.#deliverQueue();
+  }
+
+  #listen(event: EventName | '*', listener: Listening['listener'], once: boolean): () => void {
+    check(event, listener);
+    const number = ++this.#lastListener;
+    const remove = () => this.#remove(event, listening);
+    const isListening = () => this.#listening.get(event)?.has(listening) === true;
+    const handler = (round: Round) => {
+      if (number > round.lastListener || !isListening()) return;
+      if (once) remove();
+      this.#call(event, listener, round);
+    };
+    const listening: Listening = { listener, handler: event === '*' ? ofAll(handler) : handler };
+    const others = this.#listening.get(event) ?? new Set();
+    this.#listening.set(event, others.add(listening));
+    this.#emitter.on(event as EventName, listening.handler);
+    return remove;
+  }
+
+  #remove(event: EventName | '*', listening: Listening): void {
+    if (this.#listening.get(event)?.delete(listening)) this.#emitter.off(event as EventName, listening.handler);
+  }
+
+  /** What listeners emit meanwhile comes after this event, for everybody. */
+  #deliverQueue(): void {
+    if (this.#delivering) return;
+    this.#delivering = true;
+    for (const emission of this.#queue) this.#deliver(emission);
+    this.#queue.length = 0;
+    this.#delivering = false;
+  }
+
+  #deliver(emission: Emission): void {
+    const { event } = emission;
+    if (event === 'error' && !this.#hasListeners('error') && !this.#hasListeners('*')) {
+      warn((emission.payload as BackgroundTaskEvents['error']).error);
+      return;
+    }
+    const round: Round = { ...emission, lastListener: this.#lastListener, thrown: [] };
+    this.#emitter.emit(event, round);
+    for (const thrown of round.thrown) this.#report(round, thrown);
+  }
+
+  /** mitt would stop at the first listener that throws. */
+  #call(heardAs: EventName | '*', listener: (...args: never[]) => unknown, round: Round): void {
+    const args = heardAs === '*' ? [round.event, round.payload] : [round.payload];
+    try {
+      const result = listener(...(args as never[]));
+      if (isThenable(result)) Promise.resolve(result).catch((reason: unknown) => this.#report(round, reason));
+    } catch (error) {
+      round.thrown.push(error);
+    }
+  }
+
+  /** A failing listener to `error` becomes a warning: as an event it would fail again. */
+  #report({ event, payload }: Emission, thrown: unknown): void {
+    const taskId = taskIdOf(payload);
+    const message = `a listener to "${event}" failed: ${asError(thrown).message}`;
+    const error = new BackgroundTaskError('INVALID_OPTIONS', message, { cause: thrown, taskId });
+    if (event === 'error') warn(error);
+    else this.emit('error', taskId === undefined ? { error } : { error, taskId });
+  }
+
+  #hasListeners(event: EventName | '*'): boolean {
+    return (this.#listening.get(event)?.size ?? 0) > 0;
   }
 }
-void asError;
-void BackgroundTaskError;
+
+/** mitt calls listeners to all with the event's name first. */
+function ofAll(handler: (round: Round) => void): (round: Round) => void {
+  return ((_event: EventName, round: Round) => handler(round)) as never;
+}
+
+function check(event: unknown, listener: unknown): void {
+  if (event !== '*' && !Object.hasOwn(known, event as PropertyKey)) {
+    throw new BackgroundTaskError(
+      'INVALID_SPEC',
+      `event: expected one of ${eventNames.join(', ')} or *, got ${show(event)}`,
+    );
+  }
+  if (typeof listener !== 'function') {
+    throw new BackgroundTaskError('INVALID_SPEC', `listener: expected a function, got ${show(listener)}`);
+  }
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return typeof (value as { then?: unknown } | null | undefined)?.then === 'function';
+}
+
+function taskIdOf(payload: object): string | undefined {
+  const { task, taskId } = payload as { task?: { taskId: string }; taskId?: string };
+  return taskId ?? task?.taskId;
+}
+
+function warn(error: Error): void {
+  process.emitWarning(error);
+}

@@ -103,6 +103,7 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
   static async #open(options: OpenOptions<readonly AnyTaskKind[]>, clock: Clock): Promise<BackgroundTaskManager<any>> {
     const settings = parseOptions(options);
     const hub = new EventHub();
+    hub.hold();
     const holder = new Holder();
     const { directory, fsync, foreignOwnerTimeoutMs } = settings;
     let manager: BackgroundTaskManager<any> | undefined;
@@ -125,7 +126,6 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
     );
     try {
       manager = new BackgroundTaskManager(core, new Engine(core), hub, holder);
-      hub.hold();
       await holder.while(manager.#start());
     } catch (error) {
       await store.release();
@@ -138,10 +138,15 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
     await this.#engine.load();
     await this.#engine.reconciler.reconcile();
     setImmediate(() => {
-      this.#hub.release();
-      this.#engine.outbox.start();
-      this.#engine.retention.enforce().catch((error: unknown) => this.#core.report(error));
+      this.#release().catch((error: unknown) => this.#core.report(error));
     });
+  }
+
+  /** The host listens by now: events of the first pass first, then the hooks. */
+  async #release(): Promise<void> {
+    await this.#hub.release();
+    this.#engine.outbox.start();
+    await this.#engine.retention.enforce();
   }
 
   #fenced(owner: OwnerIdentity | null): void {

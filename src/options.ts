@@ -1,6 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { BackgroundTaskError } from './errors.js';
+import { checkHookName, parseHook } from './hooks/definition.js';
 import type { HookDefinition } from './hooks/types.js';
 import type { LegacyShape } from './legacy/types.js';
 import { callable, count, countOrInfinity, milliseconds } from './task/fields.js';
@@ -121,10 +122,10 @@ export function parseOptions(options: OpenOptions<readonly AnyTaskKind[]>): Sett
   return {
     ...rest,
     directory: directory instanceof URL ? fileURLToPath(directory) : directory,
-    hooks: rest.hooks as Settings['hooks'],
     maxRunningTasksPerGroup:
       typeof perGroup === 'number' ? () => perGroup : checkedLimit(perGroup as (group: string) => number),
     kinds: parseKinds(kinds),
+    ...checkHooks(rest.hooks as Settings['hooks']),
     foreignOwnerTimeoutMs: rest.foreignOwnerTimeoutMs,
   };
 }
@@ -138,6 +139,14 @@ function checkedLimit(limit: (group: string) => number): (group: string) => numb
       `maxRunningTasksPerGroup(${JSON.stringify(group)}): expected a number of at least 0, got ${String(value)}`,
     );
   };
+}
+
+function checkHooks(hooks: Settings['hooks']): Pick<Settings, 'hooks'> {
+  for (const [name, definition] of Object.entries(hooks)) {
+    checkHookName(name);
+    parseHook(name, definition);
+  }
+  return { hooks };
 }
 
 function parseKinds(kinds: readonly unknown[]): KindRuntime[] {

@@ -185,8 +185,9 @@ export class Engine {
     this.#progress.forgetAll();
   }
 
-  #candidates(): Entry[] {
-    return [...this.core.table.allActive()].filter((entry) => entry.kind !== undefined || entry.orphaned);
+  /** A generator, because asking whether there is any must not cost a walk over all. */
+  *#candidates(): Generator<Entry> {
+    for (const entry of this.core.table.allActive()) if (entry.kind !== undefined || entry.orphaned) yield entry;
   }
 
   #hint(taskId: string): void {

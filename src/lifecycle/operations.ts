@@ -55,7 +55,10 @@ export class Operations {
 
   waitForIdle({ filter, ...options }: WaitOptions & { filter?: TaskFilter | undefined }): Promise<boolean> {
     const matches = compileFilter({ includeForeground: true, ...filter });
-    const idle = () => (this.#core.table.active().some((entry) => matches(entry.view)) ? undefined : true);
+    const idle = () => {
+      for (const entry of this.#core.table.allActive()) if (entry.kind && matches(entry.view)) return undefined;
+      return true;
+    };
     return this.#core.waits.until<boolean>(undefined, idle, options, () => false);
   }
 
@@ -120,6 +123,8 @@ export class Operations {
   }
 
   async readResult(entry: Entry): Promise<JsonValue | undefined> {
+    // A host killed before the settlement may have left a file: only an outcome on record vouches for it.
+    if (entry.active || entry.record.status === 'lost') return undefined;
     return entry.record.result ?? (await this.#core.store.getResult(entry.taskId));
   }
 

@@ -10,7 +10,7 @@ const CONCURRENT_LOOKS = 16;
 
 interface Parts {
   /** The active tasks that this host may touch. */
-  readonly candidates: () => readonly Entry[];
+  readonly candidates: () => Iterable<Entry>;
   readonly look: (entry: Entry) => Promise<LookResult>;
   /** After the looks of each pass. */
   readonly afterPass: () => void | Promise<void>;
@@ -46,7 +46,7 @@ export class Reconciler {
   /** Arms the timer while something is active, and clears it when nothing is. */
   schedule(): void {
     const { reconcileIntervalMs } = this.#core.settings;
-    const wanted = !this.#closed && reconcileIntervalMs > 0 && this.#parts.candidates().length > 0;
+    const wanted = !this.#closed && reconcileIntervalMs > 0 && !isEmpty(this.#parts.candidates());
     if (!wanted) {
       this.#timer?.clear();
       this.#timer = undefined;
@@ -79,7 +79,7 @@ export class Reconciler {
 
   async #pass(): Promise<ReconcileReport> {
     await this.#core.store.checkOwnership();
-    const entries = this.#parts.candidates();
+    const entries = [...this.#parts.candidates()];
     const found: { entry: Entry; result: LookResult | undefined; error?: Error }[] = [];
     const open = entries.values();
     const worker = async () => {
@@ -108,4 +108,9 @@ export class Reconciler {
       return { entry, result: undefined, error: asError(error) };
     }
   }
+}
+
+function isEmpty(items: Iterable<unknown>): boolean {
+  for (const _ of items) return false;
+  return true;
 }

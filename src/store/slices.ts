@@ -2,7 +2,7 @@ import { setImmediate } from 'node:timers/promises';
 import type { Clock } from '../clock.js';
 
 /** Synchronous work between two turns of the event loop takes about this long, plus its last item. */
-const SLICE_MS = 4;
+const SLICE_MS = 2;
 
 /** Cuts long synchronous work into slices, so that the event loop is never blocked for long. */
 export class Slices {

@@ -320,7 +320,6 @@ describe('a process task', () => {
       stop: { cause: 'output_limit' },
       stopReason: expect.stringContaining('1000000'),
     });
-    expect(task.maxOutputBytes ?? 1_000_000).toBe(1_000_000);
     expect(isProcessTask(task)).toBe(true);
   });
 });

@@ -32,8 +32,14 @@ describe('DurableFiles.write', () => {
     const target = join(folder, 'a.json');
     writeFileSync(target, 'the good one');
     const write = fs.write;
-    vi.spyOn(fs, 'write').mockImplementation(((fd: number, data: Buffer, from: number, _length: number, at: number, done: Callback) =>
-      write(fd, data, from, 3, at, done)) as never);
+    vi.spyOn(fs, 'write').mockImplementation(((
+      fd: number,
+      data: Buffer,
+      from: number,
+      _length: number,
+      at: number,
+      done: Callback,
+    ) => write(fd, data, from, 3, at, done)) as never);
     const failure = new DurableFiles({ fsync: true }).write(target, Buffer.from('the new one'));
     await expect(failure).rejects.toMatchObject({ code: 'ENOSPC', syscall: 'write' });
     expect(readFileSync(target, 'utf8')).toBe('the good one');

@@ -87,7 +87,9 @@ describe.skipIf(!isPermitted)('a full disk (needs the right to mount)', () => {
     expect(names()).toEqual(['t-1.json']);
     rmSync(filler);
     await store.put(record(1, 20_000));
-    expect(readFileSync(store.layout.recordPath('t-1'), 'utf8')).toHaveLength(JSON.stringify(record(1, 20_000)).length + 1);
+    expect(readFileSync(store.layout.recordPath('t-1'), 'utf8')).toHaveLength(
+      JSON.stringify(record(1, 20_000)).length + 1,
+    );
   });
 
   it('gives up the directory, and reads it, without a byte of space', async () => {

@@ -1,7 +1,13 @@
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { isOwnerIdentity, isProcessAlive, ownIdentity, processEntry, shareProcessTable } from '../../src/store/identity.js';
+import {
+  isOwnerIdentity,
+  isProcessAlive,
+  ownIdentity,
+  processEntry,
+  shareProcessTable,
+} from '../../src/store/identity.js';
 import { defer, eventually, identity } from '../helpers/store.js';
 
 const onLinux = describe.skipIf(process.platform !== 'linux');
@@ -64,7 +70,10 @@ onLinux('whether a process lives', () => {
 });
 
 describe('what is no identity', () => {
-  it.each([null, 'x', {}, { ...identity(), pid: 0 }, { ...identity(), pid: '1' }, { ...identity(), bootId: 1 }])('%j', (value) => {
-    expect(isOwnerIdentity(value)).toBe(false);
-  });
+  it.each([null, 'x', {}, { ...identity(), pid: 0 }, { ...identity(), pid: '1' }, { ...identity(), bootId: 1 }])(
+    '%j',
+    (value) => {
+      expect(isOwnerIdentity(value)).toBe(false);
+    },
+  );
 });

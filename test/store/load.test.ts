@@ -122,7 +122,9 @@ describe('entries that are no records', () => {
     write('good.json', makeRecord('good'));
     const { store, records, rejected } = await load();
     expect(records).toHaveLength(1);
-    expect(rejected).toEqual([{ path: at('x.json'), movedTo: null, reason: expect.stringContaining('could not be moved') }]);
+    expect(rejected).toEqual([
+      { path: at('x.json'), movedTo: null, reason: expect.stringContaining('could not be moved') },
+    ]);
     expect(readFileSync(at('x.json'), 'utf8')).toBe('{');
     await expect(store.put(makeRecord('x'))).rejects.toMatchObject({ code: 'TASK_EXISTS' });
   });
@@ -132,7 +134,9 @@ describe('entries that are no records', () => {
     write('newest.json', { schemaVersion: 3, taskId: 'newest' });
     const { records, rejected } = await load();
     expect(records).toMatchObject([{ taskId: 'newer', schemaVersion: 2, novel: true }]);
-    expect(rejected).toEqual([{ path: at('newest.json'), movedTo: null, reason: expect.stringContaining('newer version') }]);
+    expect(rejected).toEqual([
+      { path: at('newest.json'), movedTo: null, reason: expect.stringContaining('newer version') },
+    ]);
     expect(readdirSync(directory)).toContain('newest.json');
   });
 
@@ -288,14 +292,22 @@ describe('sweeping', () => {
     mkdirSync(at('done'));
     const gone = ['t.json.next', 't.json.next.123456', 'live/result.json.next', 'live/result.json.next.77'];
     const goneRun = ['done.pid', 'done.exit', 'nobody.pid', 'nobody.exit'].map((name) => `.run/${name}`);
-    const kept = ['T.json.next', 'x.json.next.old', 'live/notes', 'live/result.json', 't.json.12345', 'done/output.log'];
+    const kept = [
+      'T.json.next',
+      'x.json.next.old',
+      'live/notes',
+      'live/result.json',
+      't.json.12345',
+      'done/output.log',
+    ];
     const keptRun = ['live.pid', 'live.exit', 'broken.pid', 'other.txt', 'UPPER.pid'].map((name) => `.run/${name}`);
     for (const name of [...gone, ...goneRun, ...kept, ...keptRun]) writeFileSync(at(name), '1');
     mkdirSync(at('u.json.next'));
     mkdirSync(at('.run', 'folder.pid'));
     const { errors } = await load();
     for (const name of [...gone, ...goneRun]) expect(existsSync(at(name)), name).toBe(false);
-    for (const name of [...kept, ...keptRun, 'u.json.next', '.run/folder.pid']) expect(existsSync(at(name)), name).toBe(true);
+    for (const name of [...kept, ...keptRun, 'u.json.next', '.run/folder.pid'])
+      expect(existsSync(at(name)), name).toBe(true);
     expect(errors).toEqual([]);
   });
 

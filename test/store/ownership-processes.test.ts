@@ -5,7 +5,17 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { OwnerIdentity } from '../../src/task/types.js';
-import { type Answer, canRun, defer, eventually, heldClaims, makeRecord, openStore, StoreProcess, tempDir } from '../helpers/store.js';
+import {
+  type Answer,
+  canRun,
+  defer,
+  eventually,
+  heldClaims,
+  makeRecord,
+  openStore,
+  StoreProcess,
+  tempDir,
+} from '../helpers/store.js';
 
 const ROUNDS = Number(process.env.HOLDFAST_RACE_ROUNDS ?? 40);
 const unshare = ['unshare', '--pid', '--fork', '--mount-proc', '--kill-child'];
@@ -56,58 +66,65 @@ it.each([-3_600_000, 3_600_000])('judges alike when a wall clock is off by %d ms
   expect(await other.call('put', makeRecord('t-1'))).toMatchObject({ ok: true });
 });
 
-describe.skipIf(!canRun(unshare[0]!, ...unshare.slice(1), 'true'))('an owner in another pid namespace (needs unshare)', () => {
-  it('is asked through its socket: running and stopped it stays, killed it is replaced', async () => {
-    // A path longer than any socket's may be.
-    directory = join(directory, 'd'.repeat(120), 'tasks');
-    const host = new StoreProcess(unshare);
-    const owner = await openedBy(host);
-    await expect(openStore(directory)).rejects.toMatchObject({ code: 'DIRECTORY_OWNED', owner });
-    const pid = pidInside(host);
-    process.kill(pid, 'SIGSTOP');
-    await eventually('the stop', () => readFileSync(`/proc/${pid}/stat`, 'latin1').includes(') T '));
-    for (let i = 0; i < 10; i++) {
-      const tried = openStore(directory, { foreignOwnerTimeoutMs: 1 });
-      await expect(tried).rejects.toMatchObject({ code: 'DIRECTORY_OWNED', owner });
+describe.skipIf(!canRun(unshare[0]!, ...unshare.slice(1), 'true'))(
+  'an owner in another pid namespace (needs unshare)',
+  () => {
+    it('is asked through its socket: running and stopped it stays, killed it is replaced', async () => {
+      // A path longer than any socket's may be.
+      directory = join(directory, 'd'.repeat(120), 'tasks');
+      const host = new StoreProcess(unshare);
+      const owner = await openedBy(host);
+      await expect(openStore(directory)).rejects.toMatchObject({ code: 'DIRECTORY_OWNED', owner });
+      const pid = pidInside(host);
+      process.kill(pid, 'SIGSTOP');
+      await eventually('the stop', () => readFileSync(`/proc/${pid}/stat`, 'latin1').includes(') T '));
+      for (let i = 0; i < 10; i++) {
+        const tried = openStore(directory, { foreignOwnerTimeoutMs: 1 });
+        await expect(tried).rejects.toMatchObject({ code: 'DIRECTORY_OWNED', owner });
+      }
+      process.kill(pid, 'SIGCONT');
+      expect(await host.call('put', makeRecord('t-1'))).toMatchObject({ ok: true });
+      await killInside(host);
+      const next = await openStore(directory);
+      expect((await next.store.load()).records).toHaveLength(1);
+    });
+
+    it('sees us the same way, and a restarted container with the same pid is another one', async () => {
+      const { store } = await openStore(directory);
+      const first = new StoreProcess(unshare);
+      expect(await first.call('open', directory)).toMatchObject({
+        ok: false,
+        code: 'DIRECTORY_OWNED',
+        owner: store.owner,
+      });
+      await store.release();
+      const owner = await openedBy(first);
+      const second = new StoreProcess(unshare);
+      expect(await second.call('open', directory)).toMatchObject({ ok: false, code: 'DIRECTORY_OWNED', owner });
+      await killInside(first);
+      expect((await openedBy(second)).pid).toBe(owner.pid);
+    });
+
+    it('is also judged right without a /proc of its own', async () => {
+      const host = new StoreProcess(['unshare', '--pid', '--fork', '--kill-child']);
+      const owner = await openedBy(host);
+      expect(owner.pidNamespace).toMatch(/without its own/);
+      await expect(openStore(directory)).rejects.toMatchObject({ code: 'DIRECTORY_OWNED', owner });
+      await killInside(host);
+      await openStore(directory);
+    });
+
+    /** The process itself, not the command that made its namespace, which then ends too. */
+    async function killInside(host: StoreProcess): Promise<void> {
+      process.kill(pidInside(host), 'SIGKILL');
+      await eventually('the death', () => host.child.exitCode !== null || host.child.signalCode !== null);
     }
-    process.kill(pid, 'SIGCONT');
-    expect(await host.call('put', makeRecord('t-1'))).toMatchObject({ ok: true });
-    await killInside(host);
-    const next = await openStore(directory);
-    expect((await next.store.load()).records).toHaveLength(1);
-  });
 
-  it('sees us the same way, and a restarted container with the same pid is another one', async () => {
-    const { store } = await openStore(directory);
-    const first = new StoreProcess(unshare);
-    expect(await first.call('open', directory)).toMatchObject({ ok: false, code: 'DIRECTORY_OWNED', owner: store.owner });
-    await store.release();
-    const owner = await openedBy(first);
-    const second = new StoreProcess(unshare);
-    expect(await second.call('open', directory)).toMatchObject({ ok: false, code: 'DIRECTORY_OWNED', owner });
-    await killInside(first);
-    expect((await openedBy(second)).pid).toBe(owner.pid);
-  });
-
-  it('is also judged right without a /proc of its own', async () => {
-    const host = new StoreProcess(['unshare', '--pid', '--fork', '--kill-child']);
-    const owner = await openedBy(host);
-    expect(owner.pidNamespace).toMatch(/without its own/);
-    await expect(openStore(directory)).rejects.toMatchObject({ code: 'DIRECTORY_OWNED', owner });
-    await killInside(host);
-    await openStore(directory);
-  });
-
-  /** The process itself, not the command that made its namespace, which then ends too. */
-  async function killInside(host: StoreProcess): Promise<void> {
-    process.kill(pidInside(host), 'SIGKILL');
-    await eventually('the death', () => host.child.exitCode !== null || host.child.signalCode !== null);
-  }
-
-  function pidInside(host: StoreProcess): number {
-    return Number(readFileSync(`/proc/${host.child.pid}/task/${host.child.pid}/children`, 'utf8').trim());
-  }
-});
+    function pidInside(host: StoreProcess): number {
+      return Number(readFileSync(`/proc/${host.child.pid}/task/${host.child.pid}/children`, 'utf8').trim());
+    }
+  },
+);
 
 describe.skipIf(!canRun('unshare', '--mount', 'true'))('a host that restarted (needs unshare and a bind mount)', () => {
   it('replaces the owner of its former boot, and refuses one that also has another name', async () => {
@@ -129,7 +146,9 @@ describe.skipIf(!canRun('unshare', '--mount', 'true'))('a host that restarted (n
   });
 });
 
-it(`lets exactly one of 6 processes take over from a killed owner, ${ROUNDS} rounds`, { timeout: 1_200_000 }, async () => {
+it(`lets exactly one of 6 processes take over from a killed owner, ${ROUNDS} rounds`, {
+  timeout: 1_200_000,
+}, async () => {
   const ready = async () => {
     const host = new StoreProcess();
     await host.call('hello');

@@ -13,6 +13,7 @@ import fs, {
 import { syncBuiltinESMExports } from 'node:module';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { Beacon } from '../../src/store/beacon.js';
@@ -61,7 +62,8 @@ describe('one owner', () => {
     const won = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value.store.owner] : []));
     expect(won).toHaveLength(1);
     for (const outcome of outcomes) {
-      if (outcome.status === 'rejected') expect(outcome.reason).toMatchObject({ code: 'DIRECTORY_OWNED', owner: won[0] });
+      if (outcome.status === 'rejected')
+        expect(outcome.reason).toMatchObject({ code: 'DIRECTORY_OWNED', owner: won[0] });
     }
     expect(readdirSync(ownerDir()).sort()).toEqual(['epoch-1', 'epoch-1.lock', `${won[0]!.instanceId}.sock`].sort());
   });
@@ -118,7 +120,11 @@ describe('the verdict on a recorded owner', () => {
     ['a former boot of this host', () => identity({ bootId: 'former', hostname: hostname() }), 'dead'],
     ['another boot of another host', () => identity({ bootId: 'other', hostname: 'other' }), 'owned'],
     ['another pid namespace without a socket', () => identity({ pidNamespace: 'pid:[1]' }), 'owned'],
-    ['another pid namespace and an id that is a path', () => identity({ pidNamespace: 'pid:[1]', instanceId: '../x' }), 'owned'],
+    [
+      'another pid namespace and an id that is a path',
+      () => identity({ pidNamespace: 'pid:[1]', instanceId: '../x' }),
+      'owned',
+    ],
   ];
 
   it.each(cases)('%s', async (_what, owner, verdict) => {
@@ -287,7 +293,8 @@ describe('being fenced', () => {
     const other = identity(deadPid);
     plant(other, 9);
     const puts = await Promise.allSettled(Array.from({ length: 10 }, (_, i) => store.put(makeRecord(`t-${i}`))));
-    for (const put of puts) expect(put).toMatchObject({ status: 'rejected', reason: { code: 'OWNERSHIP_LOST', owner: other } });
+    for (const put of puts)
+      expect(put).toMatchObject({ status: 'rejected', reason: { code: 'OWNERSHIP_LOST', owner: other } });
     expect(fenced).toEqual([other]);
     expect(readdirSync(directory).filter((name) => name.endsWith('.json'))).toEqual([]);
   });
@@ -302,36 +309,48 @@ describe('being fenced', () => {
 });
 
 describe('the heartbeat', () => {
-  /** Runs the timers of the lock itself: they are the real ones. */
-  async function beat(): Promise<void> {
-    await vi.advanceTimersByTimeAsync(11_000);
-  }
   const lock = () => `${claim(1)}.lock`;
-  const stamp = () => lstatSync(lock()).mtimeMs;
+  const stamp = () => lstatSync(lock(), { throwIfNoEntry: false })?.mtimeMs ?? 0;
 
   beforeEach(() => {
+    // The timers of the lock itself are the real ones.
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     defer(() => vi.useRealTimers());
   });
+
+  /** Lets time go by, and the disk answer, until it is so. */
   async function until(what: string, condition: () => boolean): Promise<void> {
-    await vi.waitFor(() => expect(condition(), what).toBe(true), { timeout: 20_000, interval: 1 });
+    const deadline = performance.now() + 20_000;
+    while (!condition()) {
+      if (performance.now() > deadline) throw new Error(`never came: ${what}`);
+      await vi.advanceTimersByTimeAsync(1_000);
+      await setImmediate();
+    }
+  }
+  /** A renewed time stamp: the lock is held, and nobody is just about to take it again. */
+  async function untilBeat(): Promise<void> {
+    const before = stamp();
+    await until('a new time stamp', () => stamp() !== 0 && stamp() !== before);
+  }
+  async function untilLockedAgain(): Promise<void> {
+    // A fresh lock is tried out with a time stamp that ends like this.
+    await until('a fresh lock', () => stamp() > 1_000_000 && stamp() % 1000 === 5);
+    await untilBeat();
   }
 
   it('renews its time stamp', async () => {
     await openStore(directory);
-    const before = stamp();
-    await beat();
-    await until('a new time stamp', () => stamp() !== before);
+    await untilBeat();
+    await untilBeat();
   });
 
   it('goes on beating after somebody changed or removed the lock, and fences nobody', async () => {
     const { store, fenced, errors } = await openStore(directory);
+    await untilBeat();
     utimesSync(lock(), 1, 1);
-    await beat();
-    await until('a fresh lock', () => stamp() > 1_000_000);
+    await untilLockedAgain();
     rmdirSync(lock());
-    await beat();
-    await until('a new lock', () => existsSync(lock()));
+    await untilLockedAgain();
     expect([fenced, errors]).toEqual([[], []]);
     await store.put(makeRecord('t-1'));
     await store.release();
@@ -343,7 +362,6 @@ describe('the heartbeat', () => {
     const { store, errors, fenced } = await openStore(directory, { clock });
     rmdirSync(lock());
     writeFileSync(lock(), 'in the way');
-    await beat();
     await until('a report', () => errors.length > 0);
     expect(errors[0]).toMatchObject({ code: 'STORAGE_FAILED' });
     rmSync(lock());
@@ -358,7 +376,6 @@ describe('the heartbeat', () => {
     const other = identity(deadPid);
     plant(other, 2);
     rmdirSync(lock());
-    await beat();
     await until('the fence', () => fenced.length > 0);
     expect(fenced).toEqual([other]);
     expect(existsSync(lock())).toBe(false);

@@ -2,7 +2,7 @@ import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { readRecords } from '../../src/store/file-store.js';
-import { makeRecord, openStore, parse, snapshot, StoreProcess, tempDir } from '../helpers/store.js';
+import { makeRecord, openStore, parse, StoreProcess, snapshot, tempDir } from '../helpers/store.js';
 
 describe('readRecords', () => {
   it('reads without owning, moving or making anything', async () => {
@@ -16,7 +16,10 @@ describe('readRecords', () => {
     const before = snapshot(directory);
     const { records, rejected } = await readRecords(directory, parse);
     expect(records.map((record) => record.taskId).sort()).toEqual(['a', 'old']);
-    expect(rejected.map(({ path }) => path).sort()).toEqual([join(directory, 'bad.json'), join(directory, 'link.json')]);
+    expect(rejected.map(({ path }) => path).sort()).toEqual([
+      join(directory, 'bad.json'),
+      join(directory, 'link.json'),
+    ]);
     expect(snapshot(directory)).toEqual(before);
   });
 
@@ -45,7 +48,9 @@ describe('readRecords', () => {
     const writing = (async () => {
       for (let round = 0; isWriting; round++) {
         const size = 1 + ((round * 1_237) % 20_000);
-        await Promise.all(ids.map((id) => writer.call('put', makeRecord(id, { metadata: { fill: 'y'.repeat(size) } }))));
+        await Promise.all(
+          ids.map((id) => writer.call('put', makeRecord(id, { metadata: { fill: 'y'.repeat(size) } }))),
+        );
       }
     })();
     for (let i = 0; i < 150; i++) {

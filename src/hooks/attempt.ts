@@ -1,0 +1,64 @@
+import type { Clock } from '../clock.js';
+import { PermanentDeliveryError } from '../errors.js';
+import type { TaskRecord } from '../task/record.js';
+import type { HookSettings } from './definition.js';
+import { thrownError } from './owed.js';
+import type { Delivery } from './types.js';
+
+/** A hook threw, or its time was up. It wraps what was thrown, because p-retry takes a `TypeError` for a mistake and gives up on it. */
+export class AttemptFailure extends Error {
+  override readonly name = 'AttemptFailure';
+  readonly thrown: Error;
+
+  constructor(thrown: unknown) {
+    super('the attempt failed');
+    this.thrown = thrownError(thrown);
+  }
+
+  /** Whether trying again is pointless. By its name too: an error from another copy of the package counts. */
+  get permanent(): boolean {
+    return this.thrown instanceof PermanentDeliveryError || this.thrown.name === 'PermanentDeliveryError';
+  }
+}
+
+/** What an attempt needs to know. */
+export interface AttemptParts extends Omit<Delivery, 'signal'> {
+  readonly task: TaskRecord;
+  readonly clock: Clock;
+  readonly hook: HookSettings;
+  /** Aborted when the delivery is withdrawn or the manager closes: rejects with its reason. */
+  readonly cancelled: AbortSignal;
+}
+
+/**
+ * Calls a hook once. Whoever ignores its signal is abandoned when the time is up: what it does later changes nothing. Rejects with
+ * `AttemptFailure`, or with the reason of `cancelled`.
+ */
+export function attemptOnce({ task, clock, hook, cancelled, ...delivery }: AttemptParts): Promise<unknown> {
+  const controller = new AbortController();
+  const called = call(hook, task, Object.freeze({ ...delivery, signal: controller.signal }));
+  return new Promise((resolve, reject) => {
+    const end = () => {
+      timer?.clear();
+      cancelled.removeEventListener('abort', onCancelled);
+    };
+    const abandon = (reason: unknown, failure: unknown) => {
+      end();
+      reject(failure);
+      controller.abort(reason);
+    };
+    const onCancelled = () => abandon(cancelled.reason, cancelled.reason);
+    const onTimeout = () => {
+      const error = new DOMException(`the attempt took longer than ${hook.timeoutMs} ms`, 'TimeoutError');
+      abandon(error, new AttemptFailure(error));
+    };
+    const timer = hook.timeoutMs > 0 ? clock.after(hook.timeoutMs, onTimeout) : undefined;
+    cancelled.addEventListener('abort', onCancelled);
+    called.then(resolve, (error: unknown) => reject(new AttemptFailure(error))).finally(end);
+  });
+}
+
+/** A synchronous throw is a rejection like any other. */
+async function call(hook: HookSettings, task: TaskRecord, delivery: Delivery): Promise<unknown> {
+  return hook.deliver(task, delivery);
+}

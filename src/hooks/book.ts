@@ -1,0 +1,85 @@
+/* Puts changes of deliveries on record, and tells of them once they are. */
+import { delay } from '../clock.js';
+import { asError, BackgroundTaskError } from '../errors.js';
+import type { TaskRecord } from '../task/record.js';
+import type { OwedDelivery } from '../task/types.js';
+import { owedTo, withOwed } from './owed.js';
+import type { OutboxPort } from './port.js';
+
+const FIRST_PAUSE_MS = 100;
+const LONGEST_PAUSE_MS = 10_000;
+
+/** One change of one owed delivery; `undefined` leaves it as it is. */
+export type OwedChange = (owed: OwedDelivery) => OwedDelivery | undefined;
+
+/** A change cannot be put on record, and trying again would not help; the host has been told. */
+export class UnwritableError extends Error {
+  override readonly name = 'UnwritableError';
+}
+
+export class Book {
+  readonly #port: OutboxPort;
+  /** What was reported since the last write that succeeded: a full disk is told once, not once for each delivery. */
+  readonly #reported = new Set<string>();
+
+  constructor(port: OutboxPort) {
+    this.#port = port;
+  }
+
+  /** One durable change, then its event. `error` is what the failed attempt threw. */
+  async change(taskId: string, hook: string, next: OwedChange, error?: Error): Promise<TaskRecord> {
+    let changed: OwedDelivery | undefined;
+    const record = await this.#port.change(taskId, (current) => {
+      const owed = owedTo(current, hook);
+      changed = owed && next(owed);
+      return changed && withOwed(current, hook, changed);
+    });
+    if (changed) {
+      this.#reported.clear();
+      this.#announce(record, hook, changed, error);
+    }
+    return record;
+  }
+
+  /**
+   * The same for what has happened and must not be forgotten: a disk that refuses is asked again until it takes it, and a last time when
+   * `hurry` aborts. Rejects with {@link UnwritableError}.
+   */
+  async insist(taskId: string, hook: string, next: OwedChange, hurry: AbortSignal, error?: Error): Promise<void> {
+    for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
+      const last = hurry.aborted;
+      try {
+        await this.change(taskId, hook, next, error);
+        return;
+      } catch (cause) {
+        const failure = toStorageFailure(cause, taskId);
+        this.#tell(failure);
+        if (last || failure.code !== 'STORAGE_FAILED') throw new UnwritableError(failure.message, { cause: failure });
+      }
+      await delay(this.#port.clock, pause, hurry).catch(() => undefined); // woken for the last try
+    }
+  }
+
+  #tell(error: BackgroundTaskError): void {
+    // Whoever closed or fenced the manager has been told.
+    if (error.code === 'MANAGER_CLOSED' || error.code === 'OWNERSHIP_LOST') return;
+    const { code, message } = asError(error.cause ?? error) as Error & { code?: unknown };
+    const reason = `${error.code} ${String(code ?? message)}`;
+    if (this.#reported.has(reason)) return;
+    this.#reported.add(reason);
+    this.#port.report(error);
+  }
+
+  #announce(task: TaskRecord, hook: string, owed: OwedDelivery, error: Error | undefined): void {
+    const { state, attempts: attempt, nextAttemptAt } = owed;
+    if (state === 'delivered') return this.#port.emit('hook:delivered', { task, hook, attempt });
+    if (!error) return;
+    if (state === 'failed') return this.#port.emit('hook:failed', { task, hook, attempt, error });
+    if (nextAttemptAt !== undefined) this.#port.emit('hook:retrying', { task, hook, attempt, error, nextAttemptAt });
+  }
+}
+
+function toStorageFailure(cause: unknown, taskId: string): BackgroundTaskError {
+  if (cause instanceof BackgroundTaskError) return cause;
+  return new BackgroundTaskError('STORAGE_FAILED', `a delivery could not be put on record: ${asError(cause).message}`, { cause, taskId });
+}
