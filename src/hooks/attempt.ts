@@ -22,7 +22,7 @@ export class AttemptFailure extends Error {
 }
 
 /** What an attempt needs to know. */
-export interface AttemptParts extends Omit<Delivery, 'signal'> {
+interface AttemptParts extends Omit<Delivery, 'signal'> {
   readonly task: TaskRecord;
   readonly clock: Clock;
   readonly hook: HookSettings;

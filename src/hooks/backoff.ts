@@ -21,7 +21,12 @@ export function backoffMs(limits: Limits, failedAttempts: number, error: unknown
  * What is left of a wait that an earlier host put on record. A wall clock that was set back must not stretch it: where the task seems to
  * end in the future that is certain, and elsewhere it is never longer than any wait that could have been put on record.
  */
-export function remainingMs(limits: Limits, record: { readonly endedAt: number | null }, nextAttemptAt: number, now: number): number {
+export function remainingMs(
+  limits: Limits,
+  record: { readonly endedAt: number | null },
+  nextAttemptAt: number,
+  now: number,
+): number {
   const setBack = record.endedAt !== null && now < record.endedAt;
   const longest = setBack ? limits.maxDelayMs : Math.max(limits.maxDelayMs, MAX_RETRY_AFTER_MS);
   return Math.min(Math.max(0, nextAttemptAt - now), longest);

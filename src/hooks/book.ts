@@ -72,14 +72,18 @@ export class Book {
 
   #announce(task: TaskRecord, hook: string, owed: OwedDelivery, error: Error | undefined): void {
     const { state, attempts: attempt, nextAttemptAt } = owed;
-    if (state === 'delivered') return this.#port.emit('hook:delivered', { task, hook, attempt });
-    if (!error) return;
-    if (state === 'failed') return this.#port.emit('hook:failed', { task, hook, attempt, error });
-    if (nextAttemptAt !== undefined) this.#port.emit('hook:retrying', { task, hook, attempt, error, nextAttemptAt });
+    if (state === 'delivered') this.#port.emit('hook:delivered', { task, hook, attempt });
+    else if (error && state === 'failed') this.#port.emit('hook:failed', { task, hook, attempt, error });
+    else if (error && nextAttemptAt !== undefined) {
+      this.#port.emit('hook:retrying', { task, hook, attempt, error, nextAttemptAt });
+    }
   }
 }
 
 function toStorageFailure(cause: unknown, taskId: string): BackgroundTaskError {
   if (cause instanceof BackgroundTaskError) return cause;
-  return new BackgroundTaskError('STORAGE_FAILED', `a delivery could not be put on record: ${asError(cause).message}`, { cause, taskId });
+  return new BackgroundTaskError('STORAGE_FAILED', `a delivery could not be put on record: ${asError(cause).message}`, {
+    cause,
+    taskId,
+  });
 }

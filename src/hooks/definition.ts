@@ -21,7 +21,11 @@ const milliseconds = z.number().finite().nonnegative();
 
 const schema = z.strictObject({
   deliver: z.custom<HookSettings['deliver']>((value) => typeof value === 'function', 'expected a function'),
-  maxAttempts: z.union([z.literal(Infinity), z.number().int().min(1)], { error: 'expected a whole number of at least 1, or Infinity' }).default(4),
+  maxAttempts: z
+    .union([z.literal(Infinity), z.number().int().min(1)], {
+      error: 'expected a whole number of at least 1, or Infinity',
+    })
+    .default(4),
   minDelayMs: milliseconds.default(500),
   maxDelayMs: milliseconds.optional(),
   timeoutMs: milliseconds.default(30_000),
@@ -30,7 +34,9 @@ const schema = z.strictObject({
 /** Throws `INVALID_OPTIONS`. */
 export function checkHookName(name: unknown): asserts name is string {
   if (typeof name === 'string' && namePattern.test(name)) return;
-  throw invalid(`expected a hook name of 1 to 64 letters, digits, ".", "_" and "-" that starts with a letter or digit, got ${show(name)}`);
+  throw invalid(
+    `expected a hook name of 1 to 64 letters, digits, ".", "_" and "-" that starts with a letter or digit, got ${show(name)}`,
+  );
 }
 
 /** Fills in what a definition leaves out. Throws `INVALID_OPTIONS` naming every problem. */
@@ -47,7 +53,8 @@ export function parseHook(name: string, definition: HookDefinition<any>): HookSe
     throw invalid(`hook "${name}": maxDelayMs: expected at least minDelayMs (${minDelayMs}), got ${maxDelayMs}`);
   }
   // A definition may be an object with `this`.
-  return Object.freeze({ ...rest, minDelayMs, maxDelayMs, deliver: (task, delivery) => options.deliver(task as never, delivery) });
+  const deliver: HookSettings['deliver'] = (task, delivery) => options.deliver(task as never, delivery);
+  return Object.freeze({ ...rest, minDelayMs, maxDelayMs, deliver });
 }
 
 function invalid(message: string): BackgroundTaskError {

@@ -52,7 +52,13 @@ export class DeliveryJob {
   #outcome: OwedChange | undefined;
 
   /** `onEnd` is called once, when nothing more will happen for this delivery by this job. */
-  constructor(context: JobContext, taskId: string, name: string, hook: HookSettings, onEnd: (job: DeliveryJob) => void) {
+  constructor(
+    context: JobContext,
+    taskId: string,
+    name: string,
+    hook: HookSettings,
+    onEnd: (job: DeliveryJob) => void,
+  ) {
     this.#context = context;
     this.taskId = taskId;
     this.name = name;
@@ -73,11 +79,10 @@ export class DeliveryJob {
   /** Waits for what is left of the last wait on record, then for a place. */
   begin(record: TaskRecord, owed: OwedDelivery): void {
     const { clock } = this.#context.port;
-    const { nextAttemptAt } = owed;
-    if (nextAttemptAt === undefined) return this.#queue(record.endedAt ?? record.createdAt);
-    const wait = remainingMs(this.#hook, record, nextAttemptAt, clock.now());
-    if (wait === 0) return this.#queue(nextAttemptAt);
-    this.#timer = clock.after(wait, () => this.#queue(nextAttemptAt));
+    const dueAt = owed.nextAttemptAt ?? record.endedAt ?? record.createdAt;
+    const wait = owed.nextAttemptAt === undefined ? 0 : remainingMs(this.#hook, record, dueAt, clock.now());
+    if (wait > 0) this.#timer = clock.after(wait, () => this.#queue(dueAt));
+    else this.#queue(dueAt);
   }
 
   /** Nothing new begins; an attempt under way may finish. */
@@ -124,7 +129,8 @@ export class DeliveryJob {
         minTimeout: 0, // the waiting is ours: on record, and by our clock
         unref: true,
         onFailedAttempt: async ({ error, retriesLeft }) => {
-          if (error instanceof AttemptFailure && retriesLeft > 0 && !error.permanent) await this.#postpone(error.thrown);
+          if (error instanceof AttemptFailure && retriesLeft > 0 && !error.permanent)
+            await this.#postpone(error.thrown);
         },
         shouldRetry: ({ error }) => error instanceof AttemptFailure && !error.permanent,
       });
@@ -201,7 +207,7 @@ export class DeliveryJob {
   #current(): { task: TaskRecord; owed: OwedDelivery } {
     const task = this.#context.port.get(this.taskId);
     const owed = task && owedTo(task, this.name);
-    if (owed?.state !== 'pending') throw new DeliveryEnd('nothing is owed any more');
+    if (!task || owed?.state !== 'pending') throw new DeliveryEnd('nothing is owed any more');
     return { task, owed };
   }
 

@@ -26,7 +26,7 @@ export type { HookEvents, OutboxPort } from './port.js';
 const MAX_ATTEMPTS_AT_ONCE = 8;
 
 /** Which deliveries to list. */
-export interface DeliveryFilter {
+interface DeliveryFilter {
   readonly state?: HookState | undefined;
   readonly name?: string | undefined;
 }
@@ -38,6 +38,7 @@ export class Outbox {
   readonly #jobs = new Map<string, DeliveryJob>();
   /** Tasks that owe something to a hook that is not here, by its name. */
   readonly #unclaimed = new Map<string, Set<string>>();
+  #closing = false;
   #closed: Promise<void> | undefined;
 
   /** Throws `INVALID_OPTIONS`. */
@@ -68,14 +69,17 @@ export class Outbox {
     for (const name of names) {
       if (this.#hooks.has(name)) continue;
       const known = this.names().map(show).join(', ') || 'none';
-      throw new BackgroundTaskError('UNKNOWN_HOOK', `expected hooks that this manager has (${known}), got ${show(name)}`);
+      throw new BackgroundTaskError(
+        'UNKNOWN_HOOK',
+        `expected hooks that this manager has (${known}), got ${show(name)}`,
+      );
     }
     return Object.fromEntries(names.map((name) => [name, fresh()]));
   }
 
   /** A task that has ended: what it owes to the hooks that are here is delivered. Never calls a hook before `start()`, nor at once. */
   offer(record: TaskRecord): void {
-    if (this.#closed || !isTerminalStatus(record.status) || !isSupported(record)) return;
+    if (this.#closing || !isTerminalStatus(record.status) || !isSupported(record)) return;
     for (const [name, owed] of Object.entries(record.hooks)) {
       if (owed.state === 'pending') this.#deliver(record, name, owed);
     }
@@ -92,7 +96,8 @@ export class Outbox {
    */
   async redeliver(taskId: string, name?: string): Promise<TaskRecord> {
     this.#expectEnded(taskId, name, 'delivered again');
-    const chosen = (hook: string, { state }: OwedDelivery) => (name === undefined ? state === 'failed' : hook === name && state !== 'pending');
+    const chosen = (hook: string, { state }: OwedDelivery) =>
+      name === undefined ? state === 'failed' : hook === name && state !== 'pending';
     const record = await this.#port.change(taskId, (current) => {
       const again = Object.entries(current.hooks).filter(([hook, owed]) => chosen(hook, owed));
       if (again.length === 0) return undefined;
@@ -117,9 +122,14 @@ export class Outbox {
   async acknowledge(taskId: string, name: string): Promise<TaskRecord> {
     const { state } = this.#expectEnded(taskId, name, 'acknowledged');
     if (state === 'failed' || state === 'skipped') {
-      throw invalid(taskId, `expected a delivery that is owed, the one to ${show(name)} is ${state}; redeliver it first`);
+      throw invalid(
+        taskId,
+        `expected a delivery that is owed, the one to ${show(name)} is ${state}; redeliver it first`,
+      );
     }
-    return this.#end(taskId, name, (owed) => (owed.state === 'pending' ? delivered(owed, this.#port.clock.now()) : undefined));
+    return this.#end(taskId, name, (owed) =>
+      owed.state === 'pending' ? delivered(owed, this.#port.clock.now()) : undefined,
+    );
   }
 
   /** The deliveries of those tasks that have ended. */
@@ -131,7 +141,9 @@ export class Outbox {
         if (filter.name !== undefined && filter.name !== hook) continue;
         if (filter.state !== undefined && filter.state !== owed.state) continue;
         const { taskId } = task;
-        entries.push(Object.freeze({ ...owed, taskId, hook, deliveryId: deliveryIdOf(taskId, hook), task: task as never }));
+        entries.push(
+          Object.freeze({ ...owed, taskId, hook, deliveryId: deliveryIdOf(taskId, hook), task: task as never }),
+        );
       }
     }
     return entries;
@@ -147,6 +159,7 @@ export class Outbox {
   }
 
   async #close(graceMs: number): Promise<void> {
+    this.#closing = true;
     this.#context.places.close();
     this.#unclaimed.clear();
     for (const job of [...this.#jobs.values()]) job.rest();
@@ -165,7 +178,10 @@ export class Outbox {
   #define(name: string, definition: HookDefinition<any>): void {
     checkHookName(name);
     if (this.#hooks.has(name)) {
-      throw new BackgroundTaskError('INVALID_OPTIONS', `expected a new hook name, got ${show(name)}, which is there already`);
+      throw new BackgroundTaskError(
+        'INVALID_OPTIONS',
+        `expected a new hook name, got ${show(name)}, which is there already`,
+      );
     }
     this.#hooks.set(name, parseHook(name, definition));
   }
@@ -209,7 +225,11 @@ export class Outbox {
   }
 
   /** Puts the end of a delivery on record; only then is the attempt under way aborted. */
-  async #end(taskId: string, name: string, next: (owed: OwedDelivery) => OwedDelivery | undefined): Promise<TaskRecord> {
+  async #end(
+    taskId: string,
+    name: string,
+    next: (owed: OwedDelivery) => OwedDelivery | undefined,
+  ): Promise<TaskRecord> {
     const record = await this.#context.book.change(taskId, name, next);
     if (owedTo(record, name)?.state === 'pending') return record;
     this.#unclaimed.get(name)?.delete(taskId);
@@ -228,7 +248,11 @@ export class Outbox {
     const owed = owedTo(record, name);
     if (owed) return owed;
     const known = Object.keys(record.hooks).map(show).join(', ') || 'none';
-    throw new BackgroundTaskError('UNKNOWN_HOOK', `expected a hook that the task owes something to (${known}), got ${show(name)}`, { taskId });
+    throw new BackgroundTaskError(
+      'UNKNOWN_HOOK',
+      `expected a hook that the task owes something to (${known}), got ${show(name)}`,
+      { taskId },
+    );
   }
 
   #expectEnded(taskId: string, name: string | undefined, done: string): Partial<OwedDelivery> {

@@ -119,7 +119,8 @@ export class Operations {
   }
 
   async readOutput(entry: Entry, options: ReadOutputOptions | undefined): Promise<OutputWindow> {
-    return readWindow(this.#core.store.layout.outputPath(entry.taskId), options);
+    // While it runs, a character that is half written is left for the next read.
+    return readWindow(this.#core.store.layout.outputPath(entry.taskId), options, { grows: entry.active });
   }
 
   async readResult(entry: Entry): Promise<JsonValue | undefined> {

@@ -110,7 +110,8 @@ export class OutputLog {
     written.catch(() => undefined); // see append
     this.#pending.push({ rest, cost, written, resolve, reject });
     this.#pendingBytes += cost;
-    this.#pump ??= this.#run();
+    // A microtask later, so that all that is appended in one go is written in one.
+    this.#pump ??= Promise.resolve().then(() => this.#run());
     return written;
   }
 

@@ -16,7 +16,7 @@ export const DEFAULT_WINDOW_BYTES = 65_536;
 const MAX_WINDOW_BYTES = 64 * 1024 * 1024;
 const SCAN_BLOCK_BYTES = 65_536;
 /** Decoded in one turn of the event loop. */
-const DECODE_SLICE_BYTES = 512 * 1024;
+const DECODE_SLICE_BYTES = 128 * 1024;
 const NEWLINE = 0x0a;
 const MARGIN = MAX_CHARACTER_BYTES - 1;
 /** A FIFO, or a link to one, must not block: it is opened without waiting, and refused. */

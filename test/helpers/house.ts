@@ -56,10 +56,35 @@ export function filesBelow(folder: string, ending: string): string[] {
     .sort();
 }
 
-/** What TypeScript has to say about these files, one line a problem. */
-export function compile(files: readonly string[], options: ts.CompilerOptions): string[] {
-  const program = ts.createProgram(files, options);
-  return ts.getPreEmitDiagnostics(program).map(describeDiagnostic);
+/** What TypeScript has to say about these files and all that they import, one line a problem. `virtual` files exist nowhere but there. */
+export function compile(
+  files: readonly string[],
+  options: ts.CompilerOptions,
+  virtual: Readonly<Record<string, string>> = {},
+): string[] {
+  return ts.getPreEmitDiagnostics(createProgram(files, options, virtual)).map(describeDiagnostic);
+}
+
+/** Parsed declarations of libraries, by format: most of the time of a small program is spent on them. */
+const parsed = new Map<string, ts.SourceFile | undefined>();
+
+export function createProgram(
+  files: readonly string[],
+  options: ts.CompilerOptions,
+  virtual: Readonly<Record<string, string>> = {},
+): ts.Program {
+  const host = ts.createCompilerHost(options);
+  const { fileExists, readFile, getSourceFile } = host;
+  host.fileExists = (file) => file in virtual || fileExists.call(host, file);
+  host.readFile = (file) => virtual[file] ?? readFile.call(host, file);
+  host.getSourceFile = (file, version, ...rest) => {
+    if (virtual[file] !== undefined) return ts.createSourceFile(file, virtual[file], version);
+    if (!file.includes('/node_modules/')) return getSourceFile.call(host, file, version, ...rest);
+    const key = `${options.module} ${file}`;
+    if (!parsed.has(key)) parsed.set(key, getSourceFile.call(host, file, version, ...rest));
+    return parsed.get(key);
+  };
+  return ts.createProgram(files, options, host);
 }
 
 export function describeDiagnostic(diagnostic: ts.Diagnostic): string {

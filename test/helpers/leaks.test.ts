@@ -5,9 +5,9 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import lockfile from 'proper-lockfile';
-import { describe, expect, it } from 'vitest';
-import { systemClock } from '../../src/clock.js';
-import { withoutLeaks } from './leaks.js';
+import { afterAll, describe, expect, it } from 'vitest';
+import { systemClock, type Timer } from '../../src/clock.js';
+import { allowLeaks, withoutLeaks } from './leaks.js';
 import { tempDirectory, until } from './wait.js';
 
 /** Expects `work` to be caught leaking, then undoes it. */
@@ -15,7 +15,7 @@ async function caught(work: () => Promise<() => unknown>, message: RegExp): Prom
   let undo: (() => unknown) | undefined;
   const watched = withoutLeaks(async () => {
     undo = await work();
-  });
+  }, 100);
   await expect(watched).rejects.toThrow(message);
   await undo?.();
 }
@@ -81,4 +81,12 @@ describe('the leak detector', { concurrent: false }, () => {
 
   it('sees a lock by the timer that keeps it fresh', () =>
     caught(async () => lockfile.lock(tempDirectory()), /Timeout, created[\s\S]*proper-lockfile/));
+
+  let kept: Timer | undefined;
+  afterAll(() => kept?.clear());
+
+  it('lets a test that says why end with something open', () => {
+    allowLeaks('this is the test of it');
+    kept = systemClock.after(60_000, () => undefined);
+  });
 });

@@ -159,14 +159,14 @@ function describeLeak(what: string, created: Error | undefined): string {
   return [`${what}, created`, ...(telling.length > 0 ? telling : frames).slice(0, 6)].join('\n');
 }
 
-async function expectNoLeaks(then: Baseline): Promise<void> {
-  const deadline = realPerformance.now() + GRACE_MS;
+async function expectNoLeaks(then: Baseline, graceMs = GRACE_MS): Promise<void> {
+  const deadline = realPerformance.now() + graceMs;
   let leaks = leaksSince(then);
   while (leaks.length > 0 && realPerformance.now() < deadline) {
     await nextLook();
     leaks = leaksSince(then);
   }
-  if (leaks.length > 0) throw new Error(`still open after ${GRACE_MS} ms:\n${leaks.join('\n')}`);
+  if (leaks.length > 0) throw new Error(`still open after ${graceMs} ms:\n${leaks.join('\n')}`);
 }
 
 function nextLook(): Promise<void> {
@@ -185,10 +185,10 @@ export function allowLeaks(reason: string): void {
 }
 
 /** Fails when something that `work` opened is still open after it, as after a test. For tests of this file. */
-export async function withoutLeaks(work: () => Promise<unknown>): Promise<void> {
+export async function withoutLeaks(work: () => Promise<unknown>, graceMs?: number): Promise<void> {
   const then = takeBaseline();
   await work();
-  await expectNoLeaks(then);
+  await expectNoLeaks(then, graceMs);
 }
 
 const atLoad = takeBaseline();

@@ -1,0 +1,60 @@
+import { constants } from 'node:os';
+import type { Probe } from '../task/kind.js';
+import type { ProcessDetails, ProcessTask, TaskError } from '../task/types.js';
+import type { ExitRecord } from './run-files.js';
+import { NOTHING_RAN } from './shim.js';
+import type { SeenEnd } from './work.js';
+
+export type ProcessProbe = Probe<ProcessDetails, never>;
+
+const SIGNAL_BASE = 128;
+/** The first name of each number: some have several. */
+const signalNames = new Map(
+  Object.entries(constants.signals)
+    .reverse()
+    .map(([name, number]) => [number, name]),
+);
+
+/** The signal that an exit code stands for, where it can: a program may also have chosen that code itself. */
+export function signalOf(code: number): string | null {
+  return signalNames.get(code - SIGNAL_BASE) ?? null;
+}
+
+/** The outcome that a supervisor wrote down. */
+export function recordedOutcome(task: ProcessTask, exit: ExitRecord): ProcessProbe {
+  // The clock of the file system may be a little behind the one that gave the start.
+  const endedAt = Math.max(exit.at, task.startedAt ?? 0);
+  return outcomeOf(exit.code, { endedAt });
+}
+
+/** The outcome of a command that ran without a supervisor, as its parent saw it end. */
+export function attachedOutcome(end: SeenEnd): ProcessProbe {
+  return end.code === null ? unrecordedOutcome(end) : outcomeOf(end.code, {});
+}
+
+/** What is known of a supervisor that we saw end without a record. */
+export function unrecordedOutcome({ code, signal }: SeenEnd): ProcessProbe {
+  return {
+    state: 'failed',
+    error: exitError(describeUnrecorded(code, signal)),
+    details: { exitCode: code, signal: signal ?? (code === null ? null : signalOf(code)) },
+  };
+}
+
+function outcomeOf(code: number, extra: { readonly endedAt?: number }): ProcessProbe {
+  const signal = signalOf(code);
+  const details = { exitCode: code, signal };
+  if (code === 0) return { state: 'completed', details, ...extra };
+  const message = signal ? `ended by ${signal} (exit code ${code})` : `exited with code ${code}`;
+  return { state: 'failed', error: exitError(message), details, ...extra };
+}
+
+function describeUnrecorded(code: number | null, signal: string | null): string {
+  if (signal) return `its supervisor was ended by ${signal} before it could record how the command ended`;
+  if (code === NOTHING_RAN) return 'the command was not run: its supervisor could not record that it began';
+  return `its supervisor exited with code ${code}, and left no record of how the command ended`;
+}
+
+function exitError(message: string): TaskError {
+  return { name: 'ProcessExitError', message };
+}

@@ -1,0 +1,110 @@
+import { closeSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs';
+import type { Clock } from '../clock.js';
+import { systemCode } from '../store/failure.js';
+import { shareRuns } from '../store/share-runs.js';
+import { Slices } from '../store/slices.js';
+import { type CommandLine, type ProcessRow, type ProcessTable, Snapshot } from './process-table.js';
+import { TASK_VARIABLE, taskMark } from './shim.js';
+
+/** Enough for a supervisor's own arguments, with the longest path there can be. */
+const COMMAND_LINE_BYTES = 16 * 1024;
+const ENVIRON_BYTES = 128 * 1024;
+
+/** It ended meanwhile, or belongs to somebody else: not ours to see. */
+const invisible = ['ENOENT', 'ESRCH', 'EACCES', 'EPERM'];
+
+/** The process table of Linux. Reads are synchronous, a few microseconds each; scans are cut into slices. */
+export class ProcTable implements ProcessTable {
+  readonly #clock: Clock;
+  readonly #mark: Buffer;
+  readonly #scan: () => Promise<void>;
+  #latest = new Snapshot([]);
+  #buffer = Buffer.allocUnsafe(ENVIRON_BYTES);
+
+  constructor(runDir: string, clock: Clock) {
+    this.#clock = clock;
+    this.#mark = Buffer.from(`${TASK_VARIABLE}=${taskMark(runDir, '')}`);
+    this.#scan = shareRuns(async () => {
+      this.#latest = await this.#read();
+    });
+  }
+
+  async snapshot(): Promise<Snapshot> {
+    await this.#scan();
+    return this.#latest;
+  }
+
+  row(pid: number): ProcessRow | undefined {
+    const text = this.#file(pid, 'stat', COMMAND_LINE_BYTES)?.toString('latin1');
+    if (text === undefined) return undefined;
+    // The second field is the program's name in parentheses, which may itself hold spaces and parentheses.
+    const [state, ppid, pgid, session, ...rest] = text.slice(text.lastIndexOf(')') + 2).split(' ');
+    const start = rest[15];
+    if (start === undefined || state === 'Z' || state === 'X') return undefined;
+    return { pid, ppid: Number(ppid), pgid: Number(pgid), session: Number(session), start };
+  }
+
+  commandLine(pid: number): CommandLine | undefined {
+    const bytes = this.#file(pid, 'cmdline', COMMAND_LINE_BYTES);
+    return bytes && bytes.length > 0 ? { text: bytes.toString(), separator: '\0' } : undefined;
+  }
+
+  now(): number {
+    try {
+      // Seconds with two decimals; a tick is a hundredth of a second wherever Node runs.
+      return Math.round(Number.parseFloat(readFileSync('/proc/uptime', 'latin1')) * 100);
+    } catch {
+      return Number.NaN; // too many open files, say: then starts are not compared, and fewer processes are believed to be ours
+    }
+  }
+
+  async #read(): Promise<Snapshot> {
+    const slices = new Slices(this.#clock);
+    const rows: ProcessRow[] = [];
+    for (const name of readdirSync('/proc')) {
+      const pid = Number(name);
+      if (!Number.isInteger(pid)) continue;
+      await slices.pause();
+      const row = this.row(pid);
+      // The environment after the start time: should the pid change hands in between, the start time is the one that no longer fits.
+      if (row) rows.push({ ...row, taskId: this.#taskOf(pid) });
+    }
+    return new Snapshot(rows);
+  }
+
+  /** The task whose mark the process carries. */
+  #taskOf(pid: number): string | undefined {
+    const environ = this.#file(pid, 'environ', Number.POSITIVE_INFINITY);
+    if (!environ) return undefined;
+    for (let at = environ.indexOf(this.#mark); at >= 0; at = environ.indexOf(this.#mark, at + 1)) {
+      if (at > 0 && environ[at - 1] !== 0) continue;
+      const begin = at + this.#mark.length;
+      const end = environ.indexOf(0, begin);
+      return environ.toString('utf8', begin, end < 0 ? environ.length : end);
+    }
+    return undefined;
+  }
+
+  /** Valid until the next call: the buffer is shared. */
+  #file(pid: number, name: string, maxBytes: number): Buffer | undefined {
+    let fd: number | undefined;
+    try {
+      fd = openSync(`/proc/${pid}/${name}`, 'r');
+      let length = 0;
+      while (length < maxBytes) {
+        if (length === this.#buffer.length) this.#buffer = Buffer.concat([this.#buffer], length * 2);
+        const count = readSync(fd, this.#buffer, length, Math.min(this.#buffer.length, maxBytes) - length, null);
+        if (count === 0) break;
+        length += count;
+        // stat and the command lines that matter come whole.
+        if (name === 'stat') break;
+      }
+      return this.#buffer.subarray(0, length);
+    } catch (error) {
+      if (invisible.includes(systemCode(error) ?? '')) return undefined;
+      throw error;
+    } finally {
+      if (fd !== undefined) closeSync(fd);
+    }
+  }
+}

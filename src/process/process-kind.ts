@@ -1,0 +1,262 @@
+/*
+ * Processes as a kind of task, like any other. A supervisor outlives the host and writes down how its command ended; what this host sees
+ * of it (the exit of a child, a change in a folder) is only a hint to look at what is on disk.
+ *
+ * The order of a look is what makes it right: first whether the supervisor lives, then its exit record. The other way round, one that
+ * ends in between would have left neither.
+ */
+import { z } from 'zod';
+import type { Clock, Timer } from '../clock.js';
+import { asError } from '../errors.js';
+import type { Layout } from '../store/layout.js';
+import { type AnyTaskKind, defineTaskKind, type StartContext } from '../task/kind.js';
+import type { TaskRecord } from '../task/record.js';
+import type { AnyTask, OwnerIdentity, ProcessDetails, ProcessTask, StandardSchema } from '../task/types.js';
+import { homeOnRecord, type Whereabouts, whereabouts } from './home.js';
+import { attached, launch } from './launch.js';
+import { openProcessTable } from './open-table.js';
+import { attachedOutcome, type ProcessProbe, recordedOutcome, unrecordedOutcome } from './outcome.js';
+import { OutputLimits } from './output-limit.js';
+import { type ProcessInput, processSpecReader } from './process-spec.js';
+import type { ProcessTable } from './process-table.js';
+import { claimVoid, ExitWatch, readClaim, readExit, removeRunFiles, removeSettled } from './run-files.js';
+import { freeze, kill, killSupervisor, terminate } from './stop.js';
+import { type SeenEnd, Work } from './work.js';
+
+/** A signal in the first moments of a process can be swallowed, between its fork and its program: so the young are asked twice. */
+const YOUNG_MS = 1_000;
+const SECOND_ASKING_MS = 100;
+/** What a supervisor has to write down how its command ended, once everybody else was killed. */
+const LAST_WORDS_MS = 500;
+
+export interface ProcessKindOptions {
+  readonly layout: Layout;
+  readonly owner: OwnerIdentity;
+  readonly clock: Clock;
+  /** Something happened to this task: look at it. */
+  onHint(taskId: string): void;
+  /** The output is beyond `maxOutputBytes`, and the task stands still: stop it. Called once for each task. */
+  onOutputLimit(taskId: string): void;
+  onError(error: Error, taskId?: string): void;
+}
+
+export interface ProcessSupport {
+  readonly kind: AnyTaskKind;
+  /** Closes watches and timers. The processes run on. */
+  dispose(): void;
+}
+
+/** What is on record of a process, of our own and of other systems. */
+export const processDetails: StandardSchema<ProcessDetails> = z.looseObject({
+  command: z.union([z.string(), z.array(z.string())]),
+  cwd: z.string().nullable(),
+  pid: z.number().int().nullable(),
+  exitCode: z.number().int().nullable(),
+  signal: z.string().nullable(),
+});
+
+export function createProcessKind(options: ProcessKindOptions): ProcessSupport {
+  const processes = new Processes(options);
+  const definition = {
+    name: 'process' as const,
+    details: processDetails,
+    spec: processSpecReader,
+    start: (context: StartContext<ProcessDetails>, input: ProcessInput | undefined) => processes.start(context, input),
+    probe: (task: ProcessTask) => processes.probe(task),
+    stop: (task: ProcessTask, how: 'terminate' | 'kill') => processes.stop(task, how),
+    settled: (task: ProcessTask) => processes.settled(task),
+  };
+  return { kind: defineTaskKind(definition), dispose: () => processes.dispose() };
+}
+
+const running: ProcessProbe = { state: 'running' };
+
+class Processes {
+  readonly #options: ProcessKindOptions;
+  readonly #layout: Layout;
+  readonly #table: ProcessTable;
+  readonly #limits: OutputLimits;
+  readonly #watch: ExitWatch;
+  readonly #launching = new Set<string>();
+  readonly #works = new Map<string, Work>();
+  /** What is still to be done for a stop. */
+  readonly #afterStop = new Map<string, Timer>();
+  #disposed = false;
+
+  constructor(options: ProcessKindOptions) {
+    const { layout, clock, onError } = options;
+    this.#options = options;
+    this.#layout = layout;
+    this.#table = openProcessTable(layout.runDir, clock);
+    this.#watch = new ExitWatch((taskId) => this.#hint(taskId), onError);
+    this.#limits = new OutputLimits(clock, {
+      freeze: async (taskId) => {
+        const work = this.#works.get(taskId);
+        if (work) await freeze(work);
+      },
+      onExceeded: (taskId) => options.onOutputLimit(taskId),
+      onError,
+    });
+  }
+
+  async start(
+    context: StartContext<ProcessDetails>,
+    input: ProcessInput | undefined,
+  ): Promise<Partial<ProcessDetails>> {
+    const { taskId, details, outputPath, signal } = context;
+    const { runDir } = this.#layout;
+    const work = new Work(taskId, runDir, this.#table);
+    this.#launching.add(taskId);
+    try {
+      await removeRunFiles(this.#layout, taskId);
+      this.#watch.begin(runDir);
+      const pid = await launch({
+        ...{ runDir, taskId, command: details.command, cwd: details.cwd, outputPath, input },
+        checkWanted: () => signal.throwIfAborted(),
+        onBegin: (child) => {
+          work.launched(child);
+          this.#works.set(taskId, work);
+        },
+        onEnd: (end) => this.#ended(work, end),
+      });
+      this.#guard((context as unknown as { readonly task: AnyTask }).task, outputPath);
+      return { pid };
+    } finally {
+      this.#launching.delete(taskId);
+    }
+  }
+
+  async probe(task: ProcessTask): Promise<ProcessProbe> {
+    const { taskId } = task;
+    if (this.#launching.has(taskId)) return running;
+    const work = this.#workOf(task);
+    const where = work.own ? 'here' : whereabouts(task, this.#options.owner);
+    const lives = where === 'here' && (await this.#supervisorLives(work, task));
+    const exit = await readExit(this.#layout, taskId);
+    if (exit) return task.stop && (await isTreeLeft(work, where)) ? running : recordedOutcome(task, exit);
+    if (lives) return this.#goesOn(work, task);
+    if (where === 'elsewhere') return { state: 'running', details: homeOnRecord(task) };
+    if (work.end && attached) return attachedOutcome(work.end);
+    if (await isTreeLeft(work, where)) return this.#goesOn(work, task);
+    return work.end ? unrecordedOutcome(work.end) : { state: 'gone' };
+  }
+
+  async stop(task: ProcessTask, how: 'terminate' | 'kill'): Promise<void> {
+    const work = this.#workOf(task);
+    const where = work.own ? 'here' : whereabouts(task, this.#options.owner);
+    if (where === 'perished') return;
+    if (!(await work.supervisorLives())) await this.#locate(work, task, where);
+    if (how === 'terminate') {
+      await terminate(work);
+      const age = this.#options.clock.now() - (task.startedAt ?? 0);
+      if (age < YOUNG_MS) this.#later(work, SECOND_ASKING_MS, () => terminate(work));
+      return;
+    }
+    this.#limits.disarm(task.taskId);
+    await kill(work, this.#options.clock);
+    // Of a supervisor elsewhere nothing but its record tells that it ended.
+    if (where === 'here' && !this.#afterStop.has(task.taskId)) {
+      this.#later(work, LAST_WORDS_MS, () => killSupervisor(work));
+    }
+  }
+
+  async settled({ taskId }: ProcessTask): Promise<void> {
+    this.#limits.disarm(taskId);
+    this.#cancelLater(taskId);
+    this.#works.delete(taskId);
+    await removeSettled(this.#layout, taskId);
+  }
+
+  dispose(): void {
+    this.#disposed = true;
+    this.#watch.close();
+    this.#limits.close();
+    for (const taskId of [...this.#afterStop.keys()]) this.#cancelLater(taskId);
+  }
+
+  #workOf({ taskId, details }: ProcessTask): Work {
+    let work = this.#works.get(taskId);
+    if (!work) {
+      work = new Work(taskId, this.#layout.runDir, this.#table);
+      this.#works.set(taskId, work);
+    }
+    work.pid ??= details.pid;
+    return work;
+  }
+
+  #ended(work: Work, end: SeenEnd): void {
+    work.ended(end);
+    this.#hint(work.taskId);
+  }
+
+  #hint(taskId: string): void {
+    if (!this.#disposed) this.#options.onHint(taskId);
+  }
+
+  /** Still there. What a crash kept from the record goes there now. */
+  #goesOn(work: Work, task: ProcessTask): ProcessProbe {
+    if (!this.#disposed) {
+      this.#watch.begin(this.#layout.runDir);
+      this.#guard(task, this.#layout.outputPath(task.taskId));
+    }
+    return work.pid === task.details.pid ? running : { state: 'running', details: { pid: work.pid } };
+  }
+
+  #guard(task: AnyTask, outputPath: string): void {
+    const { maxOutputBytes } = task as unknown as TaskRecord;
+    if (this.#disposed || maxOutputBytes === undefined || !Number.isFinite(maxOutputBytes)) return;
+    this.#limits.arm(task.taskId, outputPath, maxOutputBytes);
+  }
+
+  /**
+   * Whether the supervisor lives, wherever its pid was recorded. Where nothing says that it ever began, the right to run is taken away from
+   * it first: a supervisor may have been started and not have come to its first line yet.
+   */
+  async #supervisorLives(work: Work, task: ProcessTask): Promise<boolean> {
+    if (work.own) return work.supervisorLives();
+    // Nothing but a child of our own can live where commands run attached.
+    if (attached) return false;
+    for (let attempt = 0; attempt < 10; attempt++) {
+      if (await this.#locate(work, task, 'here')) return true;
+      if ((await readClaim(this.#layout, task.taskId)) !== undefined) return false;
+      if (await claimVoid(this.#layout, task.taskId)) return false;
+    }
+    throw new Error(`${this.#layout.pidPath(task.taskId)} comes and goes`);
+  }
+
+  /** Looks where the supervisor's pid may be recorded, and if nowhere, for itself. */
+  async #locate(work: Work, { taskId, details }: ProcessTask, where: Whereabouts): Promise<boolean> {
+    if (work.own) return work.supervisorLives();
+    if (where === 'elsewhere') return work.findSupervisor();
+    if (await work.supervisorLives()) return true;
+    const claim = await readClaim(this.#layout, taskId);
+    // It may have signed since it was read, and may have ended since it signed: the second reading tells.
+    if (claim === 'unsigned')
+      return (await work.findSupervisor()) || this.#believe(work, await readClaim(this.#layout, taskId));
+    return this.#believe(work, claim ?? details.pid);
+  }
+
+  async #believe(work: Work, pid: unknown): Promise<boolean> {
+    if (typeof pid !== 'number' || pid === work.pid) return false;
+    work.pid = pid;
+    return work.supervisorLives();
+  }
+
+  #later(work: Work, delayMs: number, action: () => Promise<void>): void {
+    this.#cancelLater(work.taskId);
+    const timer = this.#options.clock.after(delayMs, () => {
+      this.#afterStop.delete(work.taskId);
+      action().catch((error: unknown) => this.#options.onError(asError(error), work.taskId));
+    });
+    this.#afterStop.set(work.taskId, timer);
+  }
+
+  #cancelLater(taskId: string): void {
+    this.#afterStop.get(taskId)?.clear();
+    this.#afterStop.delete(taskId);
+  }
+}
+
+async function isTreeLeft(work: Work, where: Whereabouts): Promise<boolean> {
+  return where !== 'perished' && (await work.members()).length > 0;
+}

@@ -1,0 +1,105 @@
+import { type FSWatcher, watch } from 'node:fs';
+import { open, readFile, unlink } from 'node:fs/promises';
+import { asError } from '../errors.js';
+import { unlessCode } from '../store/failure.js';
+import type { Layout } from '../store/layout.js';
+
+const VOID = 'void';
+const FILE_MODE = 0o600;
+const EXIT_SUFFIX = '.exit';
+
+/** Who has the right to run a task: the supervisor with this pid, nobody for ever (`void`), or somebody who could not write it down. */
+export type Claim = number | 'void' | 'unsigned';
+
+/** What a supervisor wrote down when its command had ended. */
+export interface ExitRecord {
+  readonly code: number;
+  /** Milliseconds since the epoch. */
+  readonly at: number;
+}
+
+/** Who has the right to run the task; `undefined`: nobody took it yet. */
+export async function readClaim(layout: Layout, taskId: string): Promise<Claim | undefined> {
+  const text = await unlessCode(['ENOENT'], readFile(layout.pidPath(taskId), 'latin1'));
+  if (text === undefined) return undefined;
+  if (text.trim() === VOID) return 'void';
+  return /^\d+\n$/.test(text) ? Number(text) : 'unsigned';
+}
+
+/** Takes the right to run away from a supervisor that may still come. `false`: it was there first. */
+export async function claimVoid(layout: Layout, taskId: string): Promise<boolean> {
+  const file = await unlessCode(['EEXIST'], open(layout.pidPath(taskId), 'wx', FILE_MODE));
+  if (!file) return false;
+  // Should this fail, the claim stands all the same: it is the creation that counts.
+  try {
+    await file.writeFile(`${VOID}\n`);
+  } finally {
+    await file.close();
+  }
+  return true;
+}
+
+/** The exit record, once it is complete: with its newline. */
+export async function readExit(layout: Layout, taskId: string): Promise<ExitRecord | undefined> {
+  const file = await unlessCode(['ENOENT'], open(layout.exitPath(taskId), 'r'));
+  if (!file) return undefined;
+  try {
+    const text = await file.readFile('latin1');
+    const { mtimeMs } = await file.stat();
+    return /^\d{1,3}\n$/.test(text) ? { code: Number(text), at: Math.floor(mtimeMs) } : undefined;
+  } finally {
+    await file.close();
+  }
+}
+
+/** Makes room for a new task of this id. */
+export async function removeRunFiles(layout: Layout, taskId: string): Promise<void> {
+  await unlessCode(['ENOENT'], unlink(layout.pidPath(taskId)));
+  await unlessCode(['ENOENT'], unlink(layout.exitPath(taskId)));
+}
+
+/** The outcome is on record: what led to it may go. A claim that keeps a late supervisor from running stays. */
+export async function removeSettled(layout: Layout, taskId: string): Promise<void> {
+  if (typeof (await readClaim(layout, taskId)) === 'number') {
+    await unlessCode(['ENOENT'], unlink(layout.pidPath(taskId)));
+  }
+  await unlessCode(['ENOENT'], unlink(layout.exitPath(taskId)));
+}
+
+/** One watcher for the exit records of all tasks. It can miss and can fail: it only makes things faster. Never holds the process. */
+export class ExitWatch {
+  readonly #onExit: (taskId: string) => void;
+  readonly #onError: (error: Error) => void;
+  #watcher: FSWatcher | undefined;
+  #begun = false;
+
+  constructor(onExit: (taskId: string) => void, onError: (error: Error) => void) {
+    this.#onExit = onExit;
+    this.#onError = onError;
+  }
+
+  /** Harmless when done twice. A watcher that failed is not tried again. */
+  begin(runDir: string): void {
+    if (this.#begun) return;
+    this.#begun = true;
+    try {
+      this.#watcher = watch(runDir, { persistent: false }, (_event, name) => {
+        if (name?.endsWith(EXIT_SUFFIX)) this.#onExit(name.slice(0, -EXIT_SUFFIX.length));
+      });
+      this.#watcher.on('error', (error) => this.#failed(error));
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+
+  close(): void {
+    this.#begun = true;
+    this.#watcher?.close();
+    this.#watcher = undefined;
+  }
+
+  #failed(error: unknown): void {
+    this.close();
+    this.#onError(asError(error));
+  }
+}

@@ -1,0 +1,63 @@
+/*
+ * The supervisor: a few lines of shell between the host and the command. It is a session and group of its own, survives a SIGTERM to
+ * that group, and writes down how the command ended, whether or not a host still lives.
+ *
+ * Called as `/bin/sh -c SHIM holdfast <runDir> <taskId> <umask> <argv…>`. It works with positional parameters only: a variable of its
+ * own would overwrite one of the same name that the task's environment holds, on its way to the command.
+ */
+
+/** The supervisor's `$0`; its command line is how a supervisor is told from a stranger with a recycled pid. */
+export const SUPERVISOR_NAME = 'holdfast';
+
+/** What a process of a task carries in its environment: `<runDir>/<taskId>`. */
+export const TASK_VARIABLE = 'HOLDFAST_TASK';
+
+/** The supervisor's exit code when another one, or a recovery, had the right to run: nothing was run. */
+export const NOTHING_RAN = 125;
+
+export const SHELL = '/bin/sh';
+
+/*
+ * - Options and functions that the environment may bring along (bash reads both) are undone first, unheard.
+ * - The signals get a handler, not "ignore": handlers are reset at exec, so the command begins with the default dispositions.
+ * - The shell's own messages stay out of the output; descriptor 3 keeps the way to it for the command.
+ * - `set -C` makes the creation of `.pid` exclusive: whoever creates it has the right to run.
+ * - `exec` looks for a program only: no builtin of the shell can take the command's place.
+ * - A full disk delays the exit code, it does not lose it.
+ */
+export const SHIM = `{ set +eux; trap : HUP INT QUIT TERM USR1 USR2; unset -f echo sleep umask; } 2>/dev/null
+exec 3>&2 2>/dev/null
+umask 077
+set -C
+echo $$ >"$1/$2.pid" || exit ${NOTHING_RAN}
+set +C
+(umask "$3"; shift 3; exec "$@") 2>&3 3>&-
+c=$?
+until echo $c >"$1/$2.exit" || [ ! -d "$1" ]; do sleep 1 || /bin/sleep 1; done
+exit $c`;
+
+/** What a supervisor is started for. */
+export interface SupervisorArguments {
+  readonly runDir: string;
+  readonly taskId: string;
+  /** Octal digits; the command's, while the supervisor's own files are private whatever it is. */
+  readonly umask: string;
+  readonly command: string | readonly string[];
+}
+
+/** The arguments of `/bin/sh` that make it a supervisor. */
+export function supervisorArguments({ runDir, taskId, umask, command }: SupervisorArguments): string[] {
+  return ['-c', SHIM, SUPERVISOR_NAME, runDir, taskId, umask, ...commandArguments(command)];
+}
+
+function commandArguments(command: string | readonly string[]): readonly string[] {
+  // A shell would take a command that begins like an option for one; a blank before it changes nothing else.
+  if (typeof command === 'string') return [SHELL, '-c', /^[-+]/.test(command) ? ` ${command}` : command];
+  // Some shells have options for exec, and some of those have no way to say where they end.
+  return command[0]?.startsWith('-') ? ['env', '--', ...command] : command;
+}
+
+/** The value of {@link TASK_VARIABLE} for a task. */
+export function taskMark(runDir: string, taskId: string): string {
+  return `${runDir}/${taskId}`;
+}

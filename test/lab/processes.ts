@@ -1,0 +1,64 @@
+/* The process table's own account of what runs. Linux only, as is what is said of processes. */
+import { readdirSync, readFileSync } from 'node:fs';
+
+export interface ProcessLine {
+  readonly pid: number;
+  /** The command line, its parts ended by NUL. */
+  readonly args: string;
+  /** The environment it was started with, likewise. */
+  readonly env: string;
+}
+
+/** Everything that runs; zombies have neither arguments nor environment and are left out. */
+export function processes(): ProcessLine[] {
+  const found: ProcessLine[] = [];
+  for (const name of readdirSync('/proc')) {
+    if (!/^\d+$/.test(name)) continue;
+    const args = read(`/proc/${name}/cmdline`);
+    if (args) found.push({ pid: Number(name), args, env: `${read(`/proc/${name}/environ`)}\0` });
+  }
+  return found;
+}
+
+/** The pids of all whose command line holds this text. */
+export function withArgument(text: string): number[] {
+  return processes()
+    .filter(({ args }) => args.includes(text))
+    .map(({ pid }) => pid);
+}
+
+/** The ids of tasks of this directory whose supervisor runs. */
+export function supervisors(directory: string): string[] {
+  const found: string[] = [];
+  for (const { args } of processes()) {
+    const argv = args.split('\0');
+    const at = argv.indexOf('holdfast');
+    if (at > 0 && argv[at + 1] === `${directory}/.run`) found.push(argv[at + 2] ?? '');
+  }
+  return found;
+}
+
+/** Whether this pid is taken by something that has not ended. */
+export function isAlive(pid: number): boolean {
+  const stat = read(`/proc/${pid}/stat`);
+  const state = stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3);
+  return stat !== '' && state !== 'Z' && state !== 'X';
+}
+
+/** SIGKILL; one that is gone already is none the worse. */
+export function killHard(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+}
+
+/** Empty where the process, or the right to read of it, is gone. */
+function read(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+}

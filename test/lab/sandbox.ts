@@ -1,0 +1,34 @@
+/* A place on disk for one trial, and everything that runs in it. Nothing of either is left when it is disposed. */
+import { mkdtempSync, realpathSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { killHard, processes } from './processes.js';
+
+/** Every process of a sandbox inherits it, tasks included. */
+const MARK = 'HOLDFAST_LAB_SANDBOX';
+
+export class Sandbox implements AsyncDisposable {
+  readonly path = realpathSync(mkdtempSync(join(tmpdir(), 'holdfast-lab-')));
+
+  /** For the processes that are started here. */
+  get env(): NodeJS.ProcessEnv {
+    return { ...process.env, NODE_OPTIONS: '', [MARK]: this.path };
+  }
+
+  /** Everything that runs here, or mentions this place in its command line. */
+  running(): number[] {
+    return processes()
+      .filter(({ pid, args, env }) => pid !== process.pid && (env.includes(`${MARK}=${this.path}\0`) || args.includes(this.path)))
+      .map(({ pid }) => pid);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (let left = this.running(); left.length > 0; left = this.running()) {
+      for (const pid of left) killHard(pid);
+      await pause(5);
+    }
+    await rm(this.path, { recursive: true, force: true, maxRetries: 5 });
+  }
+}
