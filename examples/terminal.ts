@@ -25,21 +25,29 @@ const marks = {
   lost: '✘',
 };
 
+const CELLS = 10;
+
+function filled({ progress }: Task): number {
+  const { current = 0, total = 0 } = progress ?? {};
+  return total > 0 ? Math.floor((CELLS * Math.min(current, total)) / total) : 0;
+}
+
 /** `▸ Index the files      ██████░░░░  60 % 24 of 40` */
-function lineOf({ status, description, progress, waitingFor, error, stopReason }: Task): string {
-  const { current = 0, total = 0, message = '' } = progress ?? {};
-  const filled = total > 0 ? Math.round((10 * Math.min(current, total)) / total) : 0;
-  const bar =
-    total > 0 ? `${'█'.repeat(filled)}${'░'.repeat(10 - filled)} ${String(filled * 10).padStart(3)} %` : status;
-  const words = waitingFor?.prompt ?? error?.message ?? stopReason ?? message;
+function lineOf(task: Task): string {
+  const { status, description, progress, waitingFor, error, stopReason } = task;
+  const cells = filled(task);
+  const bar = `${'█'.repeat(cells)}${'░'.repeat(CELLS - cells)} ${String((100 * cells) / CELLS).padStart(3)} %`;
+  const words = waitingFor?.prompt ?? error?.message ?? stopReason ?? progress?.message ?? '';
+  const line = `${marks[status]} ${description.padEnd(18)} ${(progress?.total ? bar : status).padEnd(16)} ${words}`;
   // What a task says may hold anything; on a terminal it must not move the cursor.
-  return `${marks[status]} ${description.padEnd(18)} ${bar.padEnd(16)} ${words}`.replace(/\p{Cc}/gu, ' ').trimEnd();
+  return line.replace(/\p{Cc}/gu, ' ').trimEnd();
 }
 
 class TaskView {
   /** The last line drawn for each task. */
   readonly drawn = new Map<string, string>();
   readonly #active = new Map<string, Task>();
+  readonly #told = new Map<string, string>();
   readonly #out: NodeJS.WriteStream;
   readonly #ansi: boolean;
   readonly #stopListening: () => void;
@@ -71,39 +79,55 @@ class TaskView {
   };
 
   #show(task: Task): void {
-    const line = lineOf(task);
-    const isNews = this.drawn.get(task.taskId) !== line;
-    this.drawn.set(task.taskId, line);
     if (isTerminal(task)) this.#active.delete(task.taskId);
     else this.#active.set(task.taskId, task);
-    if (this.#ansi) this.#redraw(isTerminal(task) ? [line] : []);
-    else if (isNews) this.#out.write(`${line}\n`);
+    if (this.#ansi) this.#redraw(task);
+    else this.#tell(task);
   }
 
-  /** Ended tasks stay above; the active ones are drawn anew below them. */
-  #redraw(ended: readonly string[]): void {
+  #draw(task: Task): string {
+    const line = lineOf(task);
+    this.drawn.set(task.taskId, line);
+    return line;
+  }
+
+  /** A line for each change of the status, and for each new cell of the bar. */
+  #tell(task: Task): void {
+    const news = `${task.status} ${filled(task)}`;
+    if (this.#told.get(task.taskId) === news) return;
+    this.#told.set(task.taskId, news);
+    this.#out.write(`${this.#draw(task)}\n`);
+  }
+
+  /** An ended task stays above; the active ones are drawn anew below it. */
+  #redraw(news: Task): void {
     const width = (this.#out.columns || 80) - 1; // a line that wraps would be two
-    const active = [...this.#active.values()].map(lineOf);
-    const lines = [...ended, ...active].map((line) => `${[...line].slice(0, width).join('')}\n`);
+    const tasks = [...(isTerminal(news) ? [news] : []), ...this.#active.values()];
+    const lines = tasks.map((task) => `${[...this.#draw(task)].slice(0, width).join('')}\n`);
     this.#out.write(`${this.#height > 0 ? `\x1b[${this.#height}A` : ''}\x1b[J${lines.join('')}`);
-    this.#height = active.length;
+    this.#height = this.#active.size;
   }
 }
 // #endregion terminal
 
-async function work(manager: BackgroundTaskManager, forever: boolean): Promise<void> {
-  manager.on('task:waiting', ({ task }) => manager.provideInput(task.taskId, 'yes').then(() => undefined));
+/** Counts to 40, and goes on at 39 for as long as `forever` says. */
+async function index(manager: BackgroundTaskManager, forever: boolean): Promise<void> {
   await manager.registerTask({
     kind: 'function',
     taskId: 'index',
     description: 'Index the files',
     run: async ({ reportProgress, signal }) => {
-      for (let current = 1; current <= 40 || forever; current++) {
-        reportProgress({ current: Math.min(current, 40), total: 40, message: `${current} of 40` });
+      for (let current = 1; current <= 40; current += forever && current === 39 ? 0 : 1) {
+        reportProgress({ current, total: 40, message: `${current} of 40` });
         await sleep(25, undefined, { signal });
       }
     },
   });
+}
+
+async function work(manager: BackgroundTaskManager): Promise<void> {
+  manager.on('task:waiting', ({ task }) => manager.provideInput(task.taskId, 'yes').then(() => undefined));
+  await index(manager, false);
   await manager.registerTask({
     kind: 'process',
     taskId: 'tests',
@@ -141,23 +165,26 @@ async function drawAndCheck(directory: string): Promise<void> {
   await using manager = await BackgroundTaskManager.open({ directory });
   const view = new TaskView(manager, process.stdout, process.stdout.isTTY);
   try {
-    await work(manager, false);
+    await work(manager);
   } finally {
     view.stop();
   }
-  assert.deepEqual(Object.fromEntries(view.drawn), {
-    index: '✔ Index the files    ██████████ 100 % 40 of 40',
-    tests: '✘ Run the tests      failed           ended with exit code 3',
-    deploy: '✘ Deploy             failed           the connection was refused',
-  });
-  for (const task of manager.listTasks()) assert.equal(view.drawn.get(task.taskId), lineOf(task));
+  const tasks = manager.listTasks();
+  assert.deepEqual(
+    Object.fromEntries(view.drawn),
+    Object.fromEntries(tasks.map((task) => [task.taskId, lineOf(task)])),
+  );
+  assert.equal(view.drawn.get('index'), '✔ Index the files    ██████████ 100 % 40 of 40');
+  assert.match(view.drawn.get('tests') ?? '', /^✘ Run the tests +failed +.*\b3\b/);
+  assert.match(view.drawn.get('deploy') ?? '', /^✘ Deploy +failed +the connection was refused$/);
 }
 
 const [, , directoryOfCopy] = process.argv;
 if (directoryOfCopy) {
   const manager = await BackgroundTaskManager.open({ directory: directoryOfCopy });
   new TaskView(manager, process.stdout, true);
-  await work(manager, true);
+  await index(manager, true);
+  await manager.waitForIdle();
 } else {
   const directory = await mkdtemp(join(tmpdir(), 'holdfast-terminal-'));
   try {

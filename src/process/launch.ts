@@ -4,13 +4,10 @@ import { access, open, stat } from 'node:fs/promises';
 import { asError } from '../errors.js';
 import { systemCode, unlessCode } from '../store/failure.js';
 import type { ProcessInput } from './process-spec.js';
-import { SHELL, supervisorArguments, TASK_VARIABLE, taskMark } from './shim.js';
+import { attached, SHELL, supervisorArguments, TASK_VARIABLE, taskMark } from './shim.js';
 import type { SeenEnd } from './work.js';
 
 const FILE_MODE = 0o600;
-
-/** Windows has no sessions, no groups and no shell of ours: there a command runs attached, and ends with its host. */
-export const attached = process.platform === 'win32';
 
 export interface LaunchRequest {
   readonly runDir: string;

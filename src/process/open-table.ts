@@ -4,10 +4,11 @@ import { systemCode } from '../store/failure.js';
 import { ProcTable } from './proc-table.js';
 import { type ProcessTable, Snapshot } from './process-table.js';
 import { PsTable } from './ps-table.js';
+import { attached } from './shim.js';
 
 /** The table of this system. Marks are those of tasks below `runDir`. */
 export function openProcessTable(runDir: string, clock: Clock): ProcessTable {
-  if (process.platform !== 'linux') return new PsTable(runDir);
+  if (process.platform !== 'linux') return attached ? blindTable : new PsTable(runDir);
   return isProcOurs() ? new ProcTable(runDir, clock) : blindTable;
 }
 

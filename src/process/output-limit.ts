@@ -4,7 +4,7 @@
  *
  * Over the limit the task is frozen first and reported then: what the report leads to writes to the disk, and a fast writer fills gigabytes
  * meanwhile. The stop that follows lets it go on, so that it can end in its own way; one that uses this to write much more is frozen
- * again, and stays so until it is killed.
+ * again, each time it is let go on, until it is killed.
  */
 import { type FSWatcher, statSync, watch } from 'node:fs';
 import type { Clock, Timer } from '../clock.js';
@@ -101,12 +101,15 @@ class Guard {
   #look(): void {
     if (this.#closed) return;
     const size = this.#measure();
-    if (size > this.#limit) return void this.#stop(size);
+    if (size > this.#limit) {
+      void this.#stop(size);
+      return;
+    }
     this.#quietLooks = size > this.#size ? 0 : this.#quietLooks + 1;
     this.#size = size;
     if (this.#watcher) return;
-    if (this.#quietLooks >= QUIET_LOOKS && this.#watchable) return this.#settleDown();
-    this.#lookAgain();
+    if (this.#quietLooks >= QUIET_LOOKS && this.#watchable) this.#settleDown();
+    else this.#lookAgain();
   }
 
   /** The file may have grown between the last look and the first moment of the watch. */
@@ -117,6 +120,7 @@ class Guard {
 
   #lookAgain(): void {
     const pause = Math.min(Math.max((this.#limit - this.#size) / FASTEST_BYTES_PER_MS, SHORTEST_MS), LONGEST_MS);
+    this.#timer?.clear();
     this.#timer = this.#clock.after(pause, () => this.#look());
   }
 
@@ -161,11 +165,12 @@ class Guard {
     } catch (error) {
       this.#report(error);
     }
-    if (this.#closed || this.#exceeded) return;
-    this.#exceeded = true;
+    if (this.#closed) return;
     this.#size = Math.max(this.#measure(), size);
     this.#limit = this.#size + FAREWELL_BYTES;
     this.#rest();
+    if (this.#exceeded) return;
+    this.#exceeded = true;
     this.#actions.onExceeded(this.#taskId);
   }
 

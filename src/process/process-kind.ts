@@ -13,13 +13,14 @@ import { type AnyTaskKind, defineTaskKind, type StartContext } from '../task/kin
 import type { TaskRecord } from '../task/record.js';
 import type { AnyTask, OwnerIdentity, ProcessDetails, ProcessTask, StandardSchema } from '../task/types.js';
 import { homeOnRecord, type Whereabouts, whereabouts } from './home.js';
-import { attached, launch } from './launch.js';
+import { launch } from './launch.js';
 import { openProcessTable } from './open-table.js';
 import { attachedOutcome, type ProcessProbe, recordedOutcome, unrecordedOutcome } from './outcome.js';
 import { OutputLimits } from './output-limit.js';
 import { type ProcessInput, processSpecReader } from './process-spec.js';
 import type { ProcessTable } from './process-table.js';
 import { claimVoid, ExitWatch, readClaim, readExit, removeRunFiles, removeSettled } from './run-files.js';
+import { attached } from './shim.js';
 import { freeze, kill, killSupervisor, terminate } from './stop.js';
 import { type SeenEnd, Work } from './work.js';
 
@@ -92,7 +93,7 @@ class Processes {
     this.#limits = new OutputLimits(clock, {
       freeze: async (taskId) => {
         const work = this.#works.get(taskId);
-        if (work) await freeze(work);
+        if (work && !attached) await freeze(work);
       },
       onExceeded: (taskId) => options.onOutputLimit(taskId),
       onError,
@@ -111,7 +112,12 @@ class Processes {
       await removeRunFiles(this.#layout, taskId);
       this.#watch.begin(runDir);
       const pid = await launch({
-        ...{ runDir, taskId, command: details.command, cwd: details.cwd, outputPath, input },
+        runDir,
+        taskId,
+        command: details.command,
+        cwd: details.cwd,
+        outputPath,
+        input,
         checkWanted: () => signal.throwIfAborted(),
         onBegin: (child) => {
           work.launched(child);
@@ -130,7 +136,7 @@ class Processes {
     const { taskId } = task;
     if (this.#launching.has(taskId)) return running;
     const work = this.#workOf(task);
-    const where = work.own ? 'here' : whereabouts(task, this.#options.owner);
+    const where = this.#whereabouts(work, task);
     const lives = where === 'here' && (await this.#supervisorLives(work, task));
     const exit = await readExit(this.#layout, taskId);
     if (exit) return task.stop && (await isTreeLeft(work, where)) ? running : recordedOutcome(task, exit);
@@ -143,7 +149,8 @@ class Processes {
 
   async stop(task: ProcessTask, how: 'terminate' | 'kill'): Promise<void> {
     const work = this.#workOf(task);
-    const where = work.own ? 'here' : whereabouts(task, this.#options.owner);
+    if (attached) return work.signalSupervisor('SIGKILL');
+    const where = this.#whereabouts(work, task);
     if (where === 'perished') return;
     if (!(await work.supervisorLives())) await this.#locate(work, task, where);
     if (how === 'terminate') {
@@ -182,6 +189,10 @@ class Processes {
     }
     work.pid ??= details.pid;
     return work;
+  }
+
+  #whereabouts(work: Work, task: ProcessTask): Whereabouts {
+    return work.own ? 'here' : whereabouts(task, this.#options.owner);
   }
 
   #ended(work: Work, end: SeenEnd): void {
@@ -244,6 +255,7 @@ class Processes {
 
   #later(work: Work, delayMs: number, action: () => Promise<void>): void {
     this.#cancelLater(work.taskId);
+    if (this.#disposed) return;
     const timer = this.#options.clock.after(delayMs, () => {
       this.#afterStop.delete(work.taskId);
       action().catch((error: unknown) => this.#options.onError(asError(error), work.taskId));

@@ -17,6 +17,9 @@ export const NOTHING_RAN = 125;
 
 export const SHELL = '/bin/sh';
 
+/** Windows has no sessions, no groups and no shell of ours: there a command runs attached, and ends with its host. Never run there. */
+export const attached = process.platform === 'win32';
+
 /*
  * - Options and functions that the environment may bring along (bash reads both) are undone first, unheard.
  * - The signals get a handler, not "ignore": handlers are reset at exec, so the command begins with the default dispositions.

@@ -46,8 +46,11 @@ type Kinds = Agent | Tmux;
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
 /** Readonly and optional as in T, whatever the types of the members are. */
 type Modifiers<T> = { [P in keyof T]: 0 };
-/** Without the private fields that make a class equal to itself only, and without the call whose types are conditional. */
-type Comparable<T> = { [P in Exclude<keyof T, 'registerTask'>]: T[P] };
+/**
+ * Without the private fields that make a class equal to itself only. Without registerTask, whose types are conditional: it is compared kind
+ * by kind. Without followOutput, which may give more than an iterable.
+ */
+type Comparable<T> = { [P in Exclude<keyof T, 'registerTask' | 'followOutput'>]: T[P] };
 `;
 
 export function compareWithContract(contractFile: string, packageFile = built('index.d.ts')): ContractReport {
@@ -88,6 +91,7 @@ function compareClass({ name, parameters }: Exported): string {
       bothWays(name, `Comparable<${contract}>`, `Comparable<${published}>`),
       sameModifiers(name, contract, published),
     );
+    lines.push(usable(`${name}_followOutput`, `${contract}['followOutput']`, `${published}['followOutput']`));
     lines.push(`declare const contract_manager: ${contract}, published_manager: ${published};`);
     for (const kind of ['process', 'function', 'agent', 'tmux']) {
       const call = (manager: string) => `typeof ${manager}.registerTask<'${kind}', unknown>`;

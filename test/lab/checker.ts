@@ -1,0 +1,249 @@
+/*
+ * Judges a directory by its files and by what its hosts were promised. It knows the design and nothing of the library: what is a legal
+ * record, what a record may become, and what must have stayed.
+ */
+import { lstatSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+export type Json = { readonly [key: string]: any };
+
+const STATUSES = ['queued', 'running', 'waiting', 'completed', 'failed', 'timed_out', 'killed', 'lost'];
+const ACTIVE = ['queued', 'running', 'waiting'];
+const CAUSES = ['user', 'deadline', 'output_limit', 'shutdown'];
+const HOOK_STATES = ['pending', 'delivered', 'failed', 'skipped'];
+const ID = /^[a-z0-9]+(?:[-_][a-z0-9]+)*$/;
+const MAX_BYTES = 1024 * 1024;
+
+export const isTerminal = (record: Json): boolean => STATUSES.includes(record.status) && !ACTIVE.includes(record.status);
+
+// ── one record ────────────────────────────────────────────────────────
+
+const isObject = (value: unknown): value is Json => typeof value === 'object' && value !== null && !Array.isArray(value);
+const isTime = (value: unknown): boolean => typeof value === 'number' && Number.isFinite(value) && value >= 0;
+const isText = (value: unknown): boolean => typeof value === 'string';
+const optional = (test: (value: any) => boolean) => (value: unknown) => value === undefined || test(value);
+const orNull = (test: (value: any) => boolean) => (value: unknown) => value === null || test(value);
+const isError = (value: unknown) => isObject(value) && isText(value.name) && isText(value.message) && optional(isText)(value.code);
+const isOwner = (value: unknown) =>
+  isObject(value) &&
+  ['instanceId', 'hostname', 'bootId', 'pidNamespace', 'startTicks'].every((key) => isText(value[key])) &&
+  Number.isInteger(value.pid) &&
+  value.pid > 0;
+const isDelivery = (value: unknown) =>
+  isObject(value) &&
+  HOOK_STATES.includes(value.state) &&
+  Number.isInteger(value.attempts) &&
+  value.attempts >= 0 &&
+  optional(isError)(value.lastError) &&
+  optional(isTime)(value.nextAttemptAt) &&
+  optional(isTime)(value.deliveredAt);
+
+const FIELDS: Readonly<Record<string, (value: any) => boolean>> = {
+  schemaVersion: (value) => value === 1,
+  taskId: (value) => isText(value) && value.length <= 64 && ID.test(value),
+  kind: (value) => isText(value) && value !== '',
+  description: isText,
+  status: (value) => STATUSES.includes(value),
+  detached: (value) => typeof value === 'boolean',
+  createdAt: isTime,
+  startedAt: orNull(isTime),
+  endedAt: orNull(isTime),
+  timeoutMs: optional(isTime),
+  deadlineAt: optional(isTime),
+  group: optional(isText),
+  idempotencyKey: optional(isText),
+  attempt: (value) => Number.isInteger(value) && value >= 1,
+  maxOutputBytes: optional(isTime),
+  owner: orNull(isOwner),
+  stop: optional((value) => isObject(value) && CAUSES.includes(value.cause) && optional(isText)(value.reason) && isTime(value.requestedAt)),
+  stopReason: optional(isText),
+  progress: optional((value) => isObject(value) && isTime(value.updatedAt)),
+  waitingFor: optional((value) => isObject(value) && isText(value.prompt) && isTime(value.requestedAt)),
+  error: optional(isError),
+  details: isObject,
+  metadata: isObject,
+  hooks: (value) => isObject(value) && Object.values(value).every(isDelivery),
+};
+
+/** Every way in which its fields are not those of a record. */
+export function shapeProblems(value: unknown): string[] {
+  if (!isObject(value)) return ['not an object'];
+  return Object.entries(FIELDS)
+    .filter(([field, test]) => !test(value[field]))
+    .map(([field]) => `${field} is ${JSON.stringify(value[field])}`);
+}
+
+/** Every way in which a well-formed record contradicts the state machine, or itself. */
+export function stateProblems(record: Json): string[] {
+  const problems: string[] = [];
+  const must = (ok: boolean, problem: string) => {
+    if (!ok) problems.push(`${record.taskId} (${record.status}): ${problem}`);
+  };
+  const terminal = isTerminal(record);
+  must(terminal === (record.endedAt !== null), `endedAt is ${record.endedAt}`);
+  must(record.status !== 'queued' || record.startedAt === null, 'queued, and startedAt is set');
+  must(!['running', 'waiting', 'completed'].includes(record.status) || record.startedAt !== null, 'startedAt is null');
+  must(record.startedAt === null || record.startedAt >= record.createdAt, 'started before it was created');
+  must(!terminal || record.endedAt >= (record.startedAt ?? record.createdAt), 'ended before it started');
+  must((record.status === 'waiting') === (record.waitingFor !== undefined), 'waitingFor and status disagree');
+  must(record.error === undefined || record.status === 'failed', 'an error, but not failed');
+  must(record.status !== 'timed_out' || record.stop?.cause === 'deadline' || record.startedAt === null, 'timed out without a deadline');
+  must(record.deadlineAt === undefined || record.startedAt !== null, 'a deadline before the start');
+  for (const [hook, owed] of Object.entries<Json>(record.hooks)) {
+    must(terminal || owed.state === 'pending' || owed.state === 'skipped', `${hook} is ${owed.state} before the end`);
+    must(owed.state !== 'delivered' || owed.attempts > 0 || owed.deliveredAt !== undefined, `${hook} delivered without an attempt`);
+  }
+  if (record.kind === 'process' && terminal) must(judgedRightly(record), `exit ${record.details.exitCode}, stop ${record.stop?.cause}`);
+  return problems;
+}
+
+/** How a process's end is judged, given the stop that was on record. */
+function judgedRightly({ status, stop, startedAt, details: { exitCode } }: Json): boolean {
+  const none = exitCode === null || exitCode === undefined;
+  switch (stop?.cause) {
+    case undefined:
+      if (none) return status === 'lost' || status === 'failed' || (status === 'timed_out' && startedAt === null);
+      return status === (exitCode === 0 ? 'completed' : 'failed');
+    case 'deadline':
+      return status === 'timed_out';
+    case 'output_limit':
+      return status === 'killed';
+    default:
+      return status === (exitCode === 0 ? 'completed' : 'killed');
+  }
+}
+
+// ── a directory ───────────────────────────────────────────────────────
+
+/** What is on disk. */
+export interface Disk {
+  readonly records: ReadonlyMap<string, Json>;
+  /** What is no legal record, or should not be there. */
+  readonly problems: string[];
+}
+
+/** Reads every record as it is on disk now, and says what is wrong with any of them. Works beside a host that writes. */
+export function readDisk(directory: string): Disk {
+  const records = new Map<string, Json>();
+  const problems: string[] = [];
+  for (const name of names(directory)) {
+    if (!name.endsWith('.json')) continue;
+    const taskId = name.slice(0, -'.json'.length);
+    const read = readRecord(join(directory, name));
+    if (read === undefined) continue;
+    const found = typeof read === 'string' ? [read] : [...shapeProblems(read)];
+    if (typeof read === 'string' || found.length > 0) {
+      problems.push(...found.map((problem) => `${name}: ${problem}`));
+      continue;
+    }
+    if (read.taskId !== taskId) problems.push(`${name}: its taskId is ${read.taskId}`);
+    problems.push(...stateProblems(read));
+    records.set(taskId, read);
+  }
+  return { records, problems };
+}
+
+/** Nothing where it is gone, a text where it is no record. */
+function readRecord(path: string): Json | string | undefined {
+  try {
+    const stats = lstatSync(path);
+    if (!stats.isFile()) return 'not a regular file';
+    if ((stats.mode & 0o777) !== 0o600) return `its mode is ${(stats.mode & 0o777).toString(8)}`;
+    if (stats.size > MAX_BYTES) return `${stats.size} bytes`;
+    return JSON.parse(readFileSync(path, 'utf8'));
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ENOENT' ? undefined : `cannot be read: ${(error as Error).message}`;
+  }
+}
+
+function names(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
+}
+
+/** Left-overs of dead hosts that the next owner should have swept. */
+export function leftOvers(directory: string): string[] {
+  const unfinished = names(directory).filter((name) => /\.next(?:\.|$)/.test(name));
+  const claims = names(join(directory, '.owner')).filter((name) => name.endsWith('.claim'));
+  return [...unfinished, ...claims].map((name) => `${name} was not swept`);
+}
+
+// ── promises ──────────────────────────────────────────────────────────
+
+/** Every way in which `after` is not what `before` may have become. Both are snapshots of one task. */
+export function successionProblems(before: Json, after: Json): string[] {
+  const problems: string[] = [];
+  const same = (field: string, a: unknown, b: unknown) => {
+    if (JSON.stringify(a) !== JSON.stringify(b)) problems.push(`${before.taskId}: ${field} was ${brief(a)}, is ${brief(b)}`);
+  };
+  for (const field of ['taskId', 'kind', 'createdAt', 'group', 'idempotencyKey']) same(field, before[field], after[field]);
+  if (isTerminal(before)) for (const field of ['status', 'startedAt', 'endedAt', 'error', 'result', 'attempt']) same(field, before[field], after[field]);
+  if (before.startedAt !== null && !isTerminal(after)) same('startedAt', before.startedAt, after.startedAt);
+  if (before.status === 'running' || before.status === 'waiting') same('queued', after.status === 'queued', false);
+  if (before.stop) same('stop', before.stop, after.stop);
+  if (before.lastInput && after.lastInput?.answeredAt === before.lastInput.answeredAt) same('lastInput', before.lastInput, after.lastInput);
+  if (before.lastInput) same('an answer', after.lastInput !== undefined, true);
+  for (const [key, value] of Object.entries(before.metadata)) same(`metadata.${key}`, value, after.metadata[key]);
+  for (const [hook, owed] of Object.entries<Json>(before.hooks)) {
+    const now: Json | undefined = after.hooks[hook];
+    if (!now) problems.push(`${before.taskId}: the hook ${hook} is gone`);
+    else if (owed.state === 'delivered' || owed.state === 'skipped') same(`hooks.${hook}`, owed.state, now.state);
+    else if (owed.attempts > now.attempts) problems.push(`${before.taskId}: attempts of ${hook} went from ${owed.attempts} to ${now.attempts}`);
+  }
+  return problems;
+}
+
+const brief = (value: unknown) => (JSON.stringify(value) ?? 'absent').slice(0, 120);
+
+/** The lines that hosts wrote down. A host that was killed cannot have torn one: each is a single short write. */
+export function readLines(path: string): string[] {
+  try {
+    return readFileSync(path, 'utf8').split('\n').filter(Boolean);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
+}
+
+export const readAcknowledged = (path: string): Json[] => readLines(path).map((line) => JSON.parse(line));
+
+/** Every promise that the records do not keep. */
+export function brokenPromises(acknowledged: readonly Json[], records: ReadonlyMap<string, Json>): string[] {
+  const pruned = new Set(acknowledged.flatMap((line) => (line.pruned === undefined ? [] : [line.pruned])));
+  // The removal of a task is announced after it: a host killed in between has removed it all the same.
+  const pruning = acknowledged.some((line) => line.pruning);
+  const ended = new Set(acknowledged.filter(({ task }) => task && isTerminal(task)).map(({ task }) => task.taskId));
+  const problems = new Set<string>();
+  for (const { task } of acknowledged) {
+    if (!task || pruned.has(task.taskId)) continue;
+    const record = records.get(task.taskId);
+    if (record) for (const problem of successionProblems(task, record)) problems.add(problem);
+    else if (!(pruning && ended.has(task.taskId))) problems.add(`${task.taskId} was acknowledged and is gone`);
+  }
+  return [...problems];
+}
+
+/** Hooks that were called before the outcome was on record, or again after their success was. */
+export function hookProblems(acknowledged: readonly Json[]): string[] {
+  const delivered = new Set<string>();
+  const problems: string[] = [];
+  for (const { called, event, task } of acknowledged) {
+    if (called !== undefined) {
+      if (!isTerminal(task)) problems.push(`${called} was called for a task that is ${task.status}`);
+      if (delivered.has(called)) problems.push(`${called} was called again after its success was on record`);
+    }
+    if (event !== 'hook:delivered') continue;
+    for (const [hook, owed] of Object.entries<Json>(task.hooks)) if (owed.state === 'delivered') delivered.add(`${task.taskId}:${hook}`);
+  }
+  return problems;
+}
+
+/** What was begun more than once. */
+export function repeated(lines: readonly string[]): string[] {
+  const seen = new Set<string>();
+  return lines.filter((line) => seen.size === seen.add(line).size);
+}
