@@ -7,6 +7,7 @@ import { Outbox } from '../hooks/outbox.js';
 import { isOrphanedLegacy } from '../legacy/index.js';
 import { readWindow } from '../output/window.js';
 import { createProcessKind, type ProcessSupport } from '../process/process-kind.js';
+import { Slices, sortInSlices } from '../store/slices.js';
 import { detailsFit, type KindRuntime, runtimeOf } from '../task/kind.js';
 import { isSupported, type TaskRecord } from '../task/record.js';
 import { Slots } from './capacity.js';
@@ -128,7 +129,11 @@ export class Engine {
     const { records, rejected, unavailableIds } = await this.core.store.load();
     for (const one of rejected) this.core.emit('record:rejected', one);
     for (const id of unavailableIds) this.#unavailableIds.add(id);
-    for (const record of [...records].sort(oldestFirst)) this.#adoptRecord(record);
+    const slices = new Slices(this.core.clock);
+    for (const record of await sortInSlices(records, oldestFirst, slices)) {
+      this.#adoptRecord(record);
+      await slices.pause();
+    }
   }
 
   #adoptRecord(record: TaskRecord): void {

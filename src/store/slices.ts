@@ -21,3 +21,30 @@ export class Slices {
     this.#began = this.#clock.monotonic();
   }
 }
+
+/** Runs of this length are sorted in one go. */
+const RUN = 256;
+
+/** A stable sort, in slices: sorts short runs, then merges them pair by pair. */
+export async function sortInSlices<T>(items: readonly T[], compare: (a: T, b: T) => number, slices: Slices): Promise<T[]> {
+  let sorted = [...items];
+  for (let start = 0; start < sorted.length; start += RUN) {
+    const run = sorted.slice(start, start + RUN).sort(compare);
+    for (const [index, item] of run.entries()) sorted[start + index] = item;
+    await slices.pause();
+  }
+  for (let width = RUN; width < sorted.length; width *= 2) {
+    const merged: T[] = [];
+    for (let start = 0; start < sorted.length; start += 2 * width) {
+      const middle = Math.min(start + width, sorted.length);
+      const end = Math.min(start + 2 * width, sorted.length);
+      for (let left = start, right = middle; left < middle || right < end; ) {
+        const takesLeft = right >= end || (left < middle && compare(sorted[left]!, sorted[right]!) <= 0);
+        merged.push(takesLeft ? sorted[left++]! : sorted[right++]!);
+        if (merged.length % RUN === 0) await slices.pause();
+      }
+    }
+    sorted = merged;
+  }
+  return sorted;
+}

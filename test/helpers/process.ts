@@ -191,7 +191,7 @@ export function isAlive(pid: number): boolean {
 /** The letter of the process table, `undefined` for no process. */
 export function stateOf(pid: number): string | undefined {
   const stat = readProc(pid, 'stat');
-  return stat && stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3);
+  return stat?.charAt(stat.lastIndexOf(')') + 2);
 }
 
 function readProc(pid: number, file: string): string | undefined {

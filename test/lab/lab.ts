@@ -86,6 +86,12 @@ export class Lab {
     await Promise.all(Array.from({ length: options.parallel ?? 2 }, worker));
   }
 
+  /** Work in a sandbox that is no trial: to find out how large an experiment is. */
+  async rehearse(work: (trial: Trial) => Promise<void>): Promise<void> {
+    await using sandbox = new Sandbox();
+    await work(new Trial(this, -1, sandbox));
+  }
+
   async #trial(index: number, work: (trial: Trial) => Promise<number | void>): Promise<void> {
     await using sandbox = new Sandbox();
     const trial = new Trial(this, index, sandbox);

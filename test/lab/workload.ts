@@ -4,6 +4,9 @@
  */
 import type { Random } from './random.js';
 
+/** Longer than anybody waits: ends by a stop only. */
+export const ENDLESS_MS = 600_000;
+
 export type Step = { readonly lane?: number } & (
   | { readonly do: 'process'; readonly id: string; readonly exit: number; readonly ms: number; readonly hooks?: readonly string[]; readonly timeoutMs?: number }
   | {
@@ -53,7 +56,7 @@ export function script(): Step[] {
     { do: 'function', id: 'asks', ms: 0, asks: true, hooks: ['inbox'] },
     { do: 'answer', id: 'asks', value: 'yes' },
     { do: 'wait', id: 'asks' },
-    { do: 'process', id: 'sleeps', exit: 0, ms: 60_000, hooks: [] },
+    { do: 'process', id: 'sleeps', exit: 0, ms: ENDLESS_MS, hooks: [] },
     { do: 'update', id: 'sleeps', key: 'running', value: 2 },
     { do: 'stop', id: 'sleeps' },
     { do: 'prune', keep: 2 },

@@ -14,16 +14,13 @@ const installed = (name: string): string[] => {
     .trim();
   return found === '' ? [] : [found];
 };
-const shells: [string, string[]][] = [
-  ...['dash', 'bash'].flatMap(installed).map((path): [string, string[]] => [path, []]),
-  ...installed('busybox').map((path): [string, string[]] => [path, ['sh']]),
-];
+const shells = ['dash', 'bash', 'busybox'].flatMap(installed);
 
 it('is tried in at least one shell', () => {
   expect(shells.length).toBeGreaterThan(0);
 });
 
-describe.each(shells)('the shim in %s', (path, shellArgs) => {
+describe.each(shells)('the shim in %s', (path) => {
   /** As `/bin/sh`: bash behaves otherwise under its own name. */
   function shell(): { file: string; runDir: string } {
     const folder = tempDirectory();
@@ -32,10 +29,10 @@ describe.each(shells)('the shim in %s', (path, shellArgs) => {
     return { file, runDir: folder };
   }
 
-  function run(command: string | string[], env: NodeJS.ProcessEnv = { PATH: process.env['PATH'] }, umask = '0022') {
+  function run(command: string | string[], env: NodeJS.ProcessEnv = { PATH: process.env.PATH }, umask = '0022') {
     const { file, runDir } = shell();
     const args = supervisorArguments({ runDir, taskId: 'a', umask, command });
-    const { status, stdout, stderr } = spawnSync(file, [...shellArgs, ...args], {
+    const { status, stdout, stderr } = spawnSync(file, [...args], {
       env,
       encoding: 'utf8',
       timeout: 20_000,
@@ -52,7 +49,7 @@ describe.each(shells)('the shim in %s', (path, shellArgs) => {
     ['kill -9 $$', 137],
     ['kill -TERM $$', 143],
     [['no-such-command-here'], 127],
-    [['/'], path.endsWith('busybox') ? 126 : 126],
+    [['/'], 126],
     [['exit', '3'], 127],
     [['ulimit', '-n'], 127],
     [['-x'], 127],
@@ -75,7 +72,7 @@ describe.each(shells)('the shim in %s', (path, shellArgs) => {
   });
 
   it('hands on the environment, names of the shell variables it might use included', () => {
-    const env = { PATH: process.env['PATH'], r: '1', t: '2', m: '3', c: '4', i: '5', HOME: '/nowhere', IFS: 'x' };
+    const env = { PATH: process.env.PATH, r: '1', t: '2', m: '3', c: '4', i: '5', HOME: '/nowhere', IFS: 'x' };
     const got = Object.fromEntries(
       run(['env'], env)
         .stdout.trim()
@@ -93,7 +90,7 @@ describe.each(shells)('the shim in %s', (path, shellArgs) => {
 
   it('is not led astray by shell options and functions in the environment', () => {
     const { status, exit, stdout, stderr } = run('echo fine; exit 3', {
-      PATH: process.env['PATH'],
+      PATH: process.env.PATH,
       'BASH_FUNC_echo%%': '() { builtin echo odd "$@"; }',
       'BASH_FUNC_umask%%': '() { return 1; }',
       SHELLOPTS: 'xtrace:errexit:nounset:noglob',
@@ -108,7 +105,7 @@ describe.each(shells)('the shim in %s', (path, shellArgs) => {
     const { file, runDir } = shell();
     writeFileSync(join(runDir, 'a.pid'), 'void\n');
     const args = supervisorArguments({ runDir, taskId: 'a', umask: '0022', command: ['touch', join(runDir, 'ran')] });
-    const { status, stderr } = spawnSync(file, [...shellArgs, ...args], { encoding: 'utf8' });
+    const { status, stderr } = spawnSync(file, [...args], { encoding: 'utf8' });
     expect({ status, stderr }).toEqual({ status: 125, stderr: '' });
     expect(existsSync(join(runDir, 'ran'))).toBe(false);
     expect(existsSync(join(runDir, 'a.exit'))).toBe(false);
@@ -119,7 +116,7 @@ describe.each(shells)('the shim in %s', (path, shellArgs) => {
     async (signal) => {
       const { file, runDir } = shell();
       const args = supervisorArguments({ runDir, taskId: 'a', umask: '0022', command: ['sleep', '60'] });
-      const child = spawned(file, [...shellArgs, ...args], { detached: true });
+      const child = spawned(file, [...args], { detached: true });
       const exited = once(child, 'exit');
       await until(() => {
         const children = spawnSync('ps', ['-o', 'args=', '--ppid', `${child.pid}`], { encoding: 'utf8' }).stdout;
@@ -140,16 +137,16 @@ describe.each(shells)('the shim in %s', (path, shellArgs) => {
       umask: '0022',
       command: 'true',
     });
-    expect(spawnSync(file, [...shellArgs, ...args]).status).toBe(125);
+    expect(spawnSync(file, [...args]).status).toBe(125);
     const removing = supervisorArguments({ runDir, taskId: 'b', umask: '0022', command: ['rm', '-rf', runDir] });
-    expect(spawnSync(path, [...shellArgs, ...removing]).status).toBe(0);
+    expect(spawnSync(file, [...removing]).status).toBe(0);
   });
 
   it('goes on trying while the record cannot be written', async () => {
     const { file, runDir } = shell();
     spawnSync('mkdir', [join(runDir, 'a.exit')]);
     const args = supervisorArguments({ runDir, taskId: 'a', umask: '0022', command: 'exit 4' });
-    const child = spawned(file, [...shellArgs, ...args], { detached: true });
+    const child = spawned(file, [...args], { detached: true });
     const exited = once(child, 'exit');
     await until(() => existsSync(join(runDir, 'a.pid')));
     expect(isAlive(child.pid!)).toBe(true);

@@ -33,7 +33,7 @@ export const steps = {
       taskId: id,
       description: `exits with ${exit}`,
       command: `echo ${id} >>${shellQuote(file)}; sleep ${ms / 1000}; exit ${exit}`,
-      metadata: { expected: exit },
+      metadata: { expected: exit, endless: ms > 60_000 },
       timeoutMs,
       hooks,
     }),
@@ -98,7 +98,10 @@ if (plan.steps && import.meta.filename === process.argv[1]) {
   say({ opened: true });
   await play(manager, plan.steps, plan);
   say({ played: true });
-  if (plan.then === 'close') await manager.close();
+  if (plan.then === 'close') {
+    await manager.close();
+    say({ closed: true, calls: globalThis.labFs?.count });
+  }
   if (plan.then === 'die') process.kill(process.pid, 'SIGKILL');
   if (plan.then === 'stay') setInterval(() => undefined, 60_000);
 }

@@ -1,0 +1,5 @@
+import type { Experiment } from '../lab.js';
+import { killsAtRandom, killsEverywhere, killsInRegistration, launchesOnce } from './kills.js';
+
+/** All rows of the table, in its order. */
+export const experiments: readonly Experiment[] = [killsAtRandom, killsEverywhere, killsInRegistration, launchesOnce];

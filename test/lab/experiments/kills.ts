@@ -1,0 +1,98 @@
+/* Rows 1 to 4: the host is killed, at moments chosen at random and at every single call. */
+import { setTimeout as pause } from 'node:timers/promises';
+import { checkFiles, checkRecovery, filesOf } from '../aftermath.js';
+import { Host, type HostOptions } from '../host.js';
+import { type Experiment, type Lab, range, type Trial } from '../lab.js';
+import { mixture, type Play, script, type Step } from '../workload.js';
+
+const player = (trial: Trial, play: Partial<Play> & Pick<Play, 'steps' | 'then'>, more: Partial<HostOptions> = {}) =>
+  new Host({ sandbox: trial.sandbox, script: 'player.mjs', plan: { ...filesOf(trial), ...play }, ...more });
+
+/** Several hosts after each other, each killed: a kill during recovery is a kill like any other. */
+const GENERATIONS = 4;
+
+export const killsAtRandom: Experiment = {
+  row: 1,
+  what: 'SIGKILL at random moments: an acknowledged record lost',
+  async run(lab) {
+    await lab.trials(range(lab.size({ quick: 12, full: 400 })), async (trial) => {
+      for (const generation of range(GENERATIONS)) {
+        const steps = mixture(trial.random, `g${generation}`, 400);
+        await using host = player(trial, { steps, then: 'stay', options: { fsync: generation % 2 === 0 } });
+        // Now and then before it has opened; mostly in the middle of its work.
+        if (trial.random.chance(0.85)) await host.next();
+        await pause(trial.random.int(0, 250));
+        await host.kill();
+        checkFiles(trial, `after kill ${generation}`);
+      }
+      await checkRecovery(trial);
+      return GENERATIONS;
+    });
+  },
+};
+
+/** One host that is killed at its `at`-th change of the directory, if it makes so many. */
+function killedAt(trial: Trial, steps: readonly Step[], at: number): Host {
+  return player(trial, { steps, then: 'close' }, { fs: { directory: trial.directory, mode: 'kill', at } });
+}
+
+/** How many changes a whole run makes. Timers make some of them, so the next run may make one more. */
+async function countChanges(lab: Lab, steps: readonly Step[]): Promise<number> {
+  let changes = 0;
+  await lab.rehearse(async (trial) => {
+    await using host = killedAt(trial, steps, Number.MAX_SAFE_INTEGER);
+    let said = await host.next();
+    while (!said.closed) said = await host.next();
+    changes = said.calls;
+  });
+  return changes;
+}
+
+/** One run for each change; a quick lab takes some of them. */
+async function killEverywhere(lab: Lab, steps: readonly Step[], quick: number): Promise<void> {
+  const changes = await countChanges(lab, steps);
+  const chosen = lab.random.shuffle(range(changes)).slice(0, lab.size({ quick, full: changes }));
+  await lab.trials(chosen, async (trial, index) => {
+    await using host = killedAt(trial, steps, index + 1);
+    const end = await host.ended;
+    if (end !== 'SIGKILL' && end !== 0) throw new Error(`the host ended with ${end}: ${host.stderr}`);
+    await checkRecovery(trial);
+  });
+  lab.note(`${lab.trialCount} of ${changes} calls`);
+}
+
+export const killsEverywhere: Experiment = {
+  row: 2,
+  what: 'SIGKILL at every file-system call: an illegal state after reopening',
+  async run(lab) {
+    await killEverywhere(lab, script(), 30);
+  },
+};
+
+export const killsInRegistration: Experiment = {
+  row: 3,
+  what: 'a kill anywhere in registerTask: a process without a record',
+  async run(lab) {
+    const steps = range(3).map((n): Step => ({ do: 'process', id: `p${n}`, exit: n, ms: 10, hooks: [] }));
+    await killEverywhere(lab, steps, 25);
+  },
+};
+
+export const launchesOnce: Experiment = {
+  row: 4,
+  what: 'a task launched twice over all recoveries',
+  async run(lab) {
+    await lab.trials(range(lab.size({ quick: 10, full: 300 })), async (trial) => {
+      for (const generation of range(GENERATIONS)) {
+        const steps = range(40).map((n): Step => ({ do: 'process', id: `g${generation}-${n}`, exit: 0, ms: 0, hooks: [], lane: n % 8 }));
+        await using host = player(trial, { steps, then: 'stay', options: { fsync: false } });
+        await host.next();
+        // While launches are under way; the next host opens at once.
+        await pause(trial.random.int(0, 60));
+        await host.kill();
+      }
+      await checkRecovery(trial);
+      return GENERATIONS;
+    });
+  },
+};

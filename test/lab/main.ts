@@ -1,0 +1,78 @@
+/*
+ * The reliability lab: tries to break every promise of the design and prints how often it did.
+ *
+ *   npm run lab                     everything, up to 40 minutes on two cores
+ *   npm run lab -- --quick          everything, smaller, under 2 minutes
+ *   npm run lab -- --soak           row 18 alone, for an hour
+ *   npm run lab -- --only 3,9       these rows
+ *   npm run lab -- --seed 7         the chances of that run again
+ *   npm run lab -- --mutations      breaks the code on purpose, row by row, and expects the rows to notice (with --only: those rows)
+ */
+import { parseArgs } from 'node:util';
+import { experiments } from './experiments/index.js';
+import { type Experiment, Lab, type Mode } from './lab.js';
+import { runMutations } from './mutations/run.js';
+import { hasPassed, type RowResult, summary, table } from './report.js';
+
+const DEFAULT_SEED = 20_261;
+/** A row that is still not done then hangs. */
+const LIMIT_MS: Record<Mode, number> = { quick: 60_000, full: 1_200_000, soak: 4_200_000 };
+
+const { values } = parseArgs({
+  options: {
+    quick: { type: 'boolean', default: false },
+    soak: { type: 'boolean', default: false },
+    mutations: { type: 'boolean', default: false },
+    seed: { type: 'string', default: `${DEFAULT_SEED}` },
+    only: { type: 'string' },
+  },
+});
+const print = (text: string) => process.stdout.write(`${text}\n`);
+
+const seed = Number(values.seed);
+if (!Number.isSafeInteger(seed) || seed < 0) throw new RangeError(`--seed: expected a whole number, got ${values.seed}`);
+const mode: Mode = values.soak ? 'soak' : values.quick ? 'quick' : 'full';
+const chosen = chosenRows(values.only ?? (values.soak ? '18' : undefined));
+process.exitCode = values.mutations ? await runMutations(chosen, seed, print) : await runRows();
+
+function chosenRows(only: string | undefined): readonly Experiment[] {
+  if (only === undefined) return experiments;
+  return only.split(',').map((text) => {
+    const found = experiments.find(({ row }) => row === Number(text));
+    if (!found) throw new RangeError(`--only: expected rows from 1 to ${experiments.length}, got ${text}`);
+    return found;
+  });
+}
+
+async function runRows(): Promise<number> {
+  const results: RowResult[] = [];
+  for (const experiment of chosen) {
+    const { result, messages } = await runRow(experiment);
+    results.push(result);
+    const verdict = result.skipped !== undefined ? 'skipped' : hasPassed(result) ? 'ok' : 'FAILED';
+    print(`row ${result.row}: ${verdict}, ${result.trials} trials, ${result.seconds.toFixed(1)} s`);
+    for (const message of messages) print(`  ${message.replaceAll('\n', '\n  ')}`);
+  }
+  print(`\n${table(results)}\n`);
+  print(summary(results));
+  return results.every((result) => hasPassed(result) || result.skipped !== undefined) ? 0 : 1;
+}
+
+async function runRow(experiment: Experiment): Promise<{ result: RowResult; messages: readonly string[] }> {
+  const { row, what } = experiment;
+  const started = performance.now();
+  const skipped = experiment.unavailable?.();
+  const lab = new Lab(experiment, mode, seed);
+  if (skipped === undefined) await within(LIMIT_MS[mode], experiment.run(lab)).catch((error) => lab.violation(`${error?.stack ?? error}`));
+  const seconds = (performance.now() - started) / 1000;
+  const { trialCount: trials, violationCount: violations, notes, messages } = lab;
+  return { result: { row, what, seed, trials, violations, notes, seconds, skipped }, messages };
+}
+
+async function within(limitMs: number, work: Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`not done after ${limitMs / 1000} s`)), limitMs);
+  });
+  await Promise.race([work, late]).finally(() => clearTimeout(timer));
+}
