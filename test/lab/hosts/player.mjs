@@ -70,7 +70,7 @@ export const steps = {
   pause: (_manager, { ms }) => pause(ms),
 };
 
-/** Plays the lanes side by side. A refusal is written down; the lane goes on. */
+/** Plays the lanes side by side. A refusal is written down; the lane goes on, also from a step that takes longer than it has patience for. */
 export async function play(manager, list, context) {
   const lanes = new Map();
   for (const step of list) lanes.set(step.lane ?? 0, [...(lanes.get(step.lane ?? 0) ?? []), step]);
@@ -79,12 +79,17 @@ export async function play(manager, list, context) {
 
 async function playLane(manager, lane, context) {
   for (const step of lane) {
-    try {
-      const task = await steps[step.do](manager, step, context);
-      if (task) acknowledge({ did: step.do, task });
-    } catch (error) {
-      acknowledge({ refused: step.do, id: step.id, code: error.code, message: error.message });
-    }
+    const done = playStep(manager, step, context);
+    await (context.patienceMs ? Promise.race([done, pause(context.patienceMs)]) : done);
+  }
+}
+
+async function playStep(manager, step, context) {
+  try {
+    const task = await steps[step.do](manager, step, context);
+    if (task) acknowledge({ did: step.do, task });
+  } catch (error) {
+    acknowledge({ refused: step.do, id: step.id, code: error.code, message: error.message });
   }
 }
 

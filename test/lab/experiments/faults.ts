@@ -1,0 +1,104 @@
+/* Row 6: every call of a scripted run fails, in every way it can. */
+import { checkFiles, filesOf } from '../aftermath.js';
+import { readAcknowledged, readDisk } from '../checker.js';
+import { type Fault, Host } from '../host.js';
+import { type Experiment, type Lab, range, type Trial } from '../lab.js';
+import { Sandbox } from '../sandbox.js';
+import { script } from '../workload.js';
+
+const FAULTS: readonly Fault[] = ['ENOSPC', 'EIO', 'EACCES', 'EMFILE', 'short'];
+const WORKERS = 2;
+
+interface Attack {
+  readonly fault: Fault;
+  readonly at: number;
+  readonly forEver: boolean;
+}
+
+/** Hosts that make one trial after another. One that dies is a violation, and is replaced. */
+class Workers implements AsyncDisposable {
+  readonly #sandbox = new Sandbox();
+  readonly #free: Host[] = [];
+
+  async use<T>(work: (host: Host) => Promise<T>): Promise<T> {
+    const host = this.#free.pop() ?? this.#start();
+    try {
+      const result = await work(host);
+      this.#free.push(host);
+      return result;
+    } catch (error) {
+      await host.kill();
+      throw error;
+    }
+  }
+
+  #start(): Host {
+    const directory = this.#sandbox.path;
+    return new Host({ sandbox: this.#sandbox, script: 'faults.mjs', plan: {}, fs: { directory, mode: 'off' } });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.#free.map((host) => host.kill()));
+    await this.#sandbox[Symbol.asyncDispose]();
+  }
+}
+
+async function attack(workers: Workers, trial: Trial, one: Attack): Promise<any> {
+  return workers.use(async (host) => {
+    host.tell({ ...filesOf(trial), steps: script(), ...one });
+    return host.next();
+  });
+}
+
+function judge(trial: Trial, { fault, at, forEver }: Attack, said: any): void {
+  const where = `${fault} ${forEver ? 'from' : 'at'} call ${at}`;
+  trial.violations(where, said.uncaught);
+  if (said.failed) {
+    trial.violation(`${where}: ${said.failed}`);
+    return;
+  }
+  trial.check(said.refused === undefined || said.refused === 'STORAGE_FAILED', `${where}: open rejected with ${said.refused}`);
+  for (const [when, state] of Object.entries<any>({ 'once the disk is well': said.here, 'after a new open': said.there })) {
+    trial.check(state.idle, `${where}: not idle ${when}`);
+    trial.check(state.slots === state.active, `${where}: ${state.slots} slots for ${state.active} active tasks ${when}`);
+  }
+  checkFiles(trial, where);
+  if (!forEver) trial.violations(where, recordsOfRefused(trial));
+}
+
+/** What was refused left nothing; only a launch that failed is on record. */
+function recordsOfRefused(trial: Trial): string[] {
+  const { records } = readDisk(trial.directory);
+  return readAcknowledged(filesOf(trial).acknowledged)
+    .filter(({ refused, id, code }) => /^(?:process|function)$/.test(refused) && code !== 'LAUNCH_FAILED' && records.has(id))
+    .map(({ id, code }) => `${id} was refused (${code}) and has a record`);
+}
+
+async function planAttacks(lab: Lab, workers: Workers): Promise<Attack[]> {
+  const attacks: Attack[] = [];
+  for (const fault of FAULTS) {
+    await lab.rehearse(async (trial) => {
+      const { calls, failed } = await attack(workers, trial, { fault, at: Number.MAX_SAFE_INTEGER, forEver: false });
+      if (failed) throw new Error(failed);
+      for (const at of range(calls)) for (const forEver of [false, true]) attacks.push({ fault, at: at + 1, forEver });
+    });
+  }
+  return attacks;
+}
+
+export const faults: Experiment = {
+  row: 6,
+  what: 'ENOSPC, EIO, EACCES, EMFILE, short write at every call: a record torn or missing, slots out of step',
+  budgetMs: { quick: 8_000, full: 300_000 },
+  async run(lab) {
+    await using workers = new Workers();
+    const all = await planAttacks(lab, workers);
+    const chosen = lab.random.shuffle(all).slice(0, lab.size({ quick: 100, full: all.length }));
+    await lab.trials(
+      chosen,
+      async (trial, one) => judge(trial, one, await attack(workers, trial, one)),
+      { parallel: WORKERS },
+    );
+    lab.note(`${lab.trialCount} of ${all.length} faults`);
+  },
+};

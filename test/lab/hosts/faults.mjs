@@ -1,0 +1,62 @@
+/*
+ * Makes one trial after another in one process: the script of workload.ts, with one call (or every call from there on) that fails. Then the
+ * disk is well again, and everything has to come right: here first, and after a new open.
+ */
+import { pause, plan, say, told } from './kit.mjs';
+import { listen, openManager, play } from './player.mjs';
+
+const uncaught = [];
+process.on('unhandledRejection', (reason) => uncaught.push(`unhandled rejection: ${reason?.stack ?? reason}`));
+process.on('uncaughtException', (error) => uncaught.push(`uncaught exception: ${error?.stack ?? error}`));
+process.on('warning', () => undefined);
+
+const IDLE_MS = 10_000;
+const options = { fsync: true, stopGraceMs: 200 };
+
+/** Opens under the fault; a refusal is an answer, but then the next open, without it, must succeed. */
+async function openUnderFault({ directory, steps, ...fault }) {
+  labFs.arm({ directory, mode: 'fault', ...fault });
+  try {
+    return { manager: await openManager(directory, options) };
+  } catch (error) {
+    const calls = labFs.count;
+    labFs.arm({ directory, mode: 'off' });
+    return { manager: await openManager(directory, options), refused: error.code ?? String(error), calls };
+  }
+}
+
+/** Everything ends, every slot is given back. */
+async function comeRight(manager) {
+  await manager.reconcile();
+  await manager.stopAll({ filter: { metadata: { endless: true } } });
+  const idle = await manager.waitForIdle({ timeoutMs: IDLE_MS });
+  const { slots, running, queued, waiting } = manager.status();
+  return { idle, slots: slots.used, active: running + queued + waiting };
+}
+
+async function trial(told) {
+  Object.assign(plan, told);
+  const { manager, refused, calls } = await openUnderFault(told);
+  listen(manager);
+  await play(manager, told.steps, { ...plan, patienceMs: told.forEver ? 100 : 2_000 });
+  const counted = calls ?? labFs.count;
+  labFs.arm({ directory: told.directory, mode: 'off' });
+  const here = await comeRight(manager);
+  await manager.close();
+  const next = await openManager(told.directory, options);
+  listen(next);
+  const there = await comeRight(next);
+  await next.close();
+  await pause(0);
+  return { refused, calls: counted, here, there };
+}
+
+for await (const order of told()) {
+  try {
+    say({ ...(await trial(order)), uncaught: uncaught.splice(0) });
+  } catch (error) {
+    labFs.arm({ directory: order.directory, mode: 'off' });
+    say({ failed: error.stack, uncaught: uncaught.splice(0) });
+  }
+}
+process.exit();
