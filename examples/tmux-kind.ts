@@ -6,7 +6,7 @@
  */
 import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -31,7 +31,8 @@ async function ifThere(answer: Promise<string>): Promise<string | undefined> {
     return await answer;
   } catch (error) {
     const { stderr = '' } = error as { stderr?: string };
-    if (/can't find|no server running|No such file or directory/.test(stderr)) return undefined;
+    if (/can't find|no server running|server exited|lost server|No such file or directory/.test(stderr))
+      return undefined;
     throw error;
   }
 }
@@ -40,22 +41,22 @@ async function ifThere(answer: Promise<string>): Promise<string | undefined> {
 /** A screen that stands still for this long waits for somebody. */
 const STILL_MS = 1_000;
 
-/** The session is named after its task: a host that was killed in the middle of `start` finds it all the same. */
+/** Session and exit file are named after the task: a host that was killed in the middle of `start` finds them all the same. */
 const tmux = defineTaskKind({
   name: 'tmux',
   details: z.object({ workdir: z.string(), screen: z.string().optional(), stillSince: z.number().optional() }),
 
-  // One command line, so that the pipe is there before the first byte, and `remain-on-exit` before the last.
+  // One command line, so that the pipe is there before the first byte. tmux does not always learn how a command ended: `sh` writes it down.
   start: async ({ taskId, details, outputPath }, input: { command: string }) => {
-    const launch = ['new-session', '-d', '-s', taskId, '-x', '120', '-y', '30', '-c', details.workdir, input.command];
+    const command = ['sh', '-c', `(${input.command}\n)\necho $? >"$0"`, exitPath(taskId)];
+    const launch = ['new-session', '-d', '-s', taskId, '-x', '120', '-y', '30', '-c', details.workdir, ...command];
     const record = ['pipe-pane', '-t', `=${taskId}:`, `exec cat >> '${outputPath.replaceAll("'", `'\\''`)}'`];
-    await tmuxCommand('start-server', ';', 'set-option', '-g', 'remain-on-exit', 'on', ';', ...launch, ';', ...record);
+    await tmuxCommand(...launch, ';', ...record);
   },
 
+  // The session first and the exit code after it: the other order would call a command lost that ends in between.
   probe: async ({ taskId, details }) => {
-    const end = await endOf(taskId);
-    if (end === 'gone') return { state: 'gone' };
-    if (end) return end === 'exit code 0' ? { state: 'completed' } : { state: 'failed', error: exitError(end) };
+    if (!(await sessions()).includes(taskId)) return endOf(taskId);
     const screen = await screenOf(taskId);
     const now = Date.now();
     if (screen !== details.screen) return { state: 'running', details: { screen, stillSince: now } };
@@ -64,27 +65,31 @@ const tmux = defineTaskKind({
   },
 
   // The terminal hangs up, as when its window is closed.
-  stop: ({ taskId }) => closeSession(taskId),
+  stop: async ({ taskId }) => {
+    await ifThere(tmuxCommand('kill-session', '-t', `=${taskId}`));
+  },
 
   provideInput: async ({ taskId }, value) => {
     const before = await screenOf(taskId);
     await tmuxCommand('send-keys', '-t', `=${taskId}:`, '-l', String(value));
     await tmuxCommand('send-keys', '-t', `=${taskId}:`, 'Enter');
-    await until(async () => (await endOf(taskId)) || (await screenOf(taskId)) !== before, 'the answer on the screen');
+    await until(async () => (await ifThere(screenOf(taskId))) !== before, 'the answer on the screen');
   },
 });
 
-/** Nothing while it runs, and for the moment between the end of the command and the news of how it ended. */
-async function endOf(taskId: string): Promise<string | undefined> {
-  const format =
-    '#{pane_dead}#{?pane_dead_signal, signal #{pane_dead_signal},}#{?#{!=:#{pane_dead_status},}, exit code #{pane_dead_status},}';
-  const pane = await ifThere(tmuxCommand('list-panes', '-t', `=${taskId}:`, '-F', format));
-  return pane === undefined ? 'gone' : pane.split(' ').slice(1).join(' ') || undefined;
+async function endOf(taskId: string) {
+  const exit = await readFile(exitPath(taskId), 'utf8').catch((error) => {
+    if (error.code === 'ENOENT') return '';
+    throw error;
+  });
+  if (!exit.endsWith('\n')) return { state: 'gone' } as const;
+  const error = { name: 'TmuxExitError', message: `the command ended with exit code ${exit.trim()}` };
+  return Number(exit) === 0 ? ({ state: 'completed' } as const) : ({ state: 'failed', error } as const);
 }
 // #endregion kind
 
-function exitError(end: string) {
-  return { name: 'TmuxExitError', message: `the command ended with ${end}` };
+function exitPath(taskId: string): string {
+  return join(scratch, `${taskId}.exit`);
 }
 
 async function screenOf(taskId: string): Promise<string> {
@@ -98,10 +103,6 @@ function lastLine(screen: string): string {
 async function sessions(): Promise<string[]> {
   const names = await ifThere(tmuxCommand('list-sessions', '-F', '#{session_name}'));
   return names ? names.split('\n') : [];
-}
-
-async function closeSession(taskId: string): Promise<void> {
-  await ifThere(tmuxCommand('kill-session', '-t', `=${taskId}`));
 }
 
 /** The pipe to the output file may be a moment behind the screen, and the screen behind the keys. */
@@ -156,9 +157,7 @@ async function secondHost(): Promise<void> {
   const adopted: string[] = [];
   manager.on('task:adopted', ({ task }) => void adopted.push(task.taskId));
   manager.on('task:waiting', ({ task }) => console.log(`${task.taskId} waits: ${task.waitingFor?.prompt}`));
-  // A session that has ended stays until its outcome is on record, and no longer: also what was judged just before the last host died.
-  manager.on('task:settled', ({ task }) => closeSession(task.taskId));
-  for (const name of await sessions()) if (manager.getTask(name)?.endedAt !== null) await closeSession(name);
+  manager.on('task:settled', ({ task }) => rm(exitPath(task.taskId), { force: true }));
   // #endregion use
   manager.on('task:settled', ({ task }) => console.log(`${task.taskId}: ${task.status}`));
 
@@ -171,7 +170,7 @@ async function secondHost(): Promise<void> {
     'what ran on was adopted, what had ended was not',
   );
   assert.deepEqual(adopted.sort(), ['asks', 'counts', 'serves'], 'what ran on was adopted, what had ended was not');
-  await until(async () => (await sessions()).length === 0, 'the last session to be closed');
+  assert.deepEqual(await sessions(), [], 'no session is left');
 }
 
 async function checkEnds(manager: BackgroundTaskManager<typeof tmux>): Promise<void> {

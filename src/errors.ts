@@ -41,6 +41,7 @@ export type BackgroundTaskErrorCode =
 
 /** The one error class of this package: every refused call and every `error` event carries one. */
 export class BackgroundTaskError extends Error {
+  /** Always `BackgroundTaskError`. */
   override readonly name = 'BackgroundTaskError';
   /** What happened, for programs; see {@link BackgroundTaskErrorCode}. */
   readonly code: BackgroundTaskErrorCode;

@@ -22,6 +22,7 @@ export type Hook<K extends AnyTaskKind = never> = (task: Task<K>, delivery: Deli
 
 /** A hook with its own limits. Attempts are spaced by exponential backoff with jitter. */
 export interface HookOptions<K extends AnyTaskKind = never> {
+  /** What is called. */
   deliver: Hook<K>;
   /** Attempts before the delivery is `failed`. Minimum 1, or `Infinity`; default 4. */
   maxAttempts?: number | undefined;

@@ -76,7 +76,8 @@ function checkedLookup(url: URL, route: Route): LookupFunction {
         return callback(refused as Error, []);
       }
       const [first] = addresses;
-      if (options.all || !first) return callback(null, addresses);
+      if (!first) return callback(Object.assign(new Error(`${hostname} has no address`), { code: 'ENOTFOUND' }), []);
+      if (options.all) return callback(null, addresses);
       callback(null, first.address, first.family);
     });
   };

@@ -44,9 +44,9 @@ const callable = z
   .optional();
 
 const schema = z.strictObject({
-  url: z.unknown(),
+  url: z.unknown().optional(),
   resolveUrl: callable,
-  secret: z.unknown(),
+  secret: z.unknown().optional(),
   headers: callable,
   allowPrivateNetworks: z.boolean().default(false),
   timeoutMs: z.number().finite().min(1).default(10_000),

@@ -113,7 +113,7 @@ export class InProcessRun implements LiveRun {
         taskId: this.#entry.taskId,
       }),
     );
-    refused.catch(() => undefined);
+    refused.catch(() => undefined); // whoever awaits it is told all the same
     return refused;
   }
 

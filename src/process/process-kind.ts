@@ -19,7 +19,7 @@ import { attachedOutcome, type ProcessProbe, recordedOutcome, unrecordedOutcome 
 import { OutputLimits } from './output-limit.js';
 import { type ProcessInput, processSpecReader } from './process-spec.js';
 import type { ProcessTable } from './process-table.js';
-import { claimVoid, ExitWatch, readClaim, readExit, removeRunFiles, removeSettled } from './run-files.js';
+import { type Claim, claimVoid, ExitWatch, readClaim, readExit, removeRunFiles, removeSettled } from './run-files.js';
 import { attached } from './shim.js';
 import { freeze, kill, killSupervisor, terminate } from './stop.js';
 import { type SeenEnd, Work } from './work.js';
@@ -152,7 +152,7 @@ class Processes {
     if (attached) return work.signalSupervisor('SIGKILL');
     const where = this.#whereabouts(work, task);
     if (where === 'perished') return;
-    if (!(await work.supervisorLives())) await this.#locate(work, task, where);
+    if (!work.own) await this.#find(work, task, where);
     if (how === 'terminate') {
       await terminate(work);
       const age = this.#options.clock.now() - (task.startedAt ?? 0);
@@ -228,26 +228,29 @@ class Processes {
     // Nothing but a child of our own can live where commands run attached.
     if (attached) return false;
     for (let attempt = 0; attempt < 10; attempt++) {
-      if (await this.#locate(work, task, 'here')) return true;
-      if ((await readClaim(this.#layout, task.taskId)) !== undefined) return false;
+      // Read once: a claim that appears after this reading is that of a supervisor which begins just now.
+      const claim = await readClaim(this.#layout, task.taskId);
+      if (await this.#locate(work, task, claim)) return true;
+      if (claim !== undefined) return false;
       if (await claimVoid(this.#layout, task.taskId)) return false;
     }
     throw new Error(`${this.#layout.pidPath(task.taskId)} comes and goes`);
   }
 
-  /** Looks where the supervisor's pid may be recorded, and if nowhere, for itself. */
-  async #locate(work: Work, { taskId, details }: ProcessTask, where: Whereabouts): Promise<boolean> {
-    if (work.own) return work.supervisorLives();
-    if (where === 'elsewhere') return work.findSupervisor();
+  /** Looks where the supervisor's pid may be recorded, and if nowhere, for the supervisor itself. */
+  async #locate(work: Work, { taskId, details }: ProcessTask, claim: Claim | undefined): Promise<boolean> {
     if (await work.supervisorLives()) return true;
-    const claim = await readClaim(this.#layout, taskId);
-    // It may have signed since it was read, and may have ended since it signed: the second reading tells.
-    if (claim === 'unsigned')
-      return (await work.findSupervisor()) || this.#believe(work, await readClaim(this.#layout, taskId));
-    return this.#believe(work, claim ?? details.pid);
+    if (claim !== 'unsigned') return this.#believe(work, claim ?? details.pid);
+    // It may sign while we look for it, and end after that: the second reading tells.
+    return (await work.findSupervisor()) || this.#believe(work, await readClaim(this.#layout, taskId));
   }
 
-  async #believe(work: Work, pid: unknown): Promise<boolean> {
+  async #find(work: Work, task: ProcessTask, where: Whereabouts): Promise<void> {
+    if (where === 'elsewhere') await work.findSupervisor();
+    else await this.#locate(work, task, await readClaim(this.#layout, task.taskId));
+  }
+
+  async #believe(work: Work, pid: Claim | null | undefined): Promise<boolean> {
     if (typeof pid !== 'number' || pid === work.pid) return false;
     work.pid = pid;
     return work.supervisorLives();

@@ -42,7 +42,7 @@ export class Ownership {
       await ownership.#startHeartbeat();
       await options.prepare();
     } catch (error) {
-      await ownership.#heartbeat?.stop().catch(() => undefined);
+      await ownership.#heartbeat?.stop().catch(() => undefined); // the first failure is the one to report
       await withdraw(options.ownerDir, won);
       throw error;
     }

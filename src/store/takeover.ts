@@ -48,8 +48,8 @@ export async function takeOver(options: TakeoverOptions): Promise<WonClaim> {
 /** Takes back a claim that was won when what comes after it fails; that failure is the one to report, whatever fails here. */
 export async function withdraw(ownerDir: string, won: WonClaim): Promise<void> {
   const path = claimPath(ownerDir, won.epoch);
-  await unlink(path).catch(() => undefined);
-  await rmdir(lockPath(path)).catch(() => undefined);
+  await unlink(path).catch(() => undefined); // as the comment above says
+  await rmdir(lockPath(path)).catch(() => undefined); // so, too
   await won.beacon?.extinguish();
 }
 

@@ -14,6 +14,7 @@ export interface TaskFilter<N extends string = string> {
   active?: boolean | undefined;
   /** One kind, or any of several. */
   kind?: N | readonly N[] | undefined;
+  /** The group that the task was registered with. */
   group?: string | undefined;
   /** Each of these keys of the task's metadata has this value. */
   metadata?: object | undefined;

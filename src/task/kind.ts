@@ -21,9 +21,11 @@ import type {
 
 /** What in-process work is given: see each member. */
 export interface RunContext<Details> {
+  /** The task that this work is. */
   readonly taskId: string;
   /** 1, and one more for each time that `recover` took the task up again. */
   readonly attempt: number;
+  /** The details as they are on record now. */
   readonly details: Readonly<Details>;
   /** Aborted by a stop. `signal.reason` is an `AbortError` (`TimeoutError` for a deadline) whose `cause` is the stop on record. */
   readonly signal: AbortSignal;
@@ -50,8 +52,11 @@ export type Run<Details, Result> = (context: RunContext<Details>) => Awaitable<R
 
 /** What `start` of a kind that outlives the host is given. */
 export interface StartContext<Details> {
+  /** The task to launch. */
   readonly taskId: string;
+  /** 1, and one more for each time that `recover` took the task up again. */
   readonly attempt: number;
+  /** The details of the spec. */
   readonly details: Readonly<Details>;
   /** Whatever the work appends to this file is its output. Exists, mode 0600. */
   readonly outputPath: string;

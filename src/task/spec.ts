@@ -3,6 +3,7 @@ import type { JsonObject, JsonValue } from './types.js';
 
 /** A place below the limits, taken by `reserveSlot`. Give it to `registerTask` as `slot`, or back with `release()` or `using`. */
 export interface Slot extends Disposable {
+  /** The group whose limit it counts for, too. */
   readonly group: string | undefined;
   /** Gives the place back. Harmless when done twice, and once a task has taken the slot over. */
   release(): void;
@@ -58,6 +59,7 @@ export interface ProcessSpec extends SpecBase {
 /** Work inside the host, of the built-in kind `function`. */
 export interface FunctionSpec<Result> extends SpecBase {
   kind: 'function';
+  /** The work: the task ends as its promise does. */
   run: Run<JsonObject, Result>;
 }
 

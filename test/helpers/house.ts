@@ -56,13 +56,24 @@ export function filesBelow(folder: string, ending: string): string[] {
     .sort();
 }
 
-/** What TypeScript has to say about these files and all that they import, one line a problem. `virtual` files exist nowhere but there. */
+/**
+ * What TypeScript has to say about these files and the built declarations, one line a problem; what is wrong inside of libraries and in
+ * the sources is for others to say. `virtual` files exist nowhere but there.
+ */
 export function compile(
   files: readonly string[],
   options: ts.CompilerOptions,
   virtual: Readonly<Record<string, string>> = {},
 ): string[] {
-  return ts.getPreEmitDiagnostics(createProgram(files, options, virtual)).map(describeDiagnostic);
+  const program = createProgram(files, options, virtual);
+  const checked = program
+    .getSourceFiles()
+    .filter(({ fileName }) => files.includes(fileName) || fileName.startsWith(join(root, 'dist')));
+  return [
+    ...program.getOptionsDiagnostics(),
+    ...program.getGlobalDiagnostics(),
+    ...checked.flatMap((file) => [...program.getSyntacticDiagnostics(file), ...program.getSemanticDiagnostics(file)]),
+  ].map(describeDiagnostic);
 }
 
 /** Parsed declarations of libraries, by format: most of the time of a small program is spent on them. */

@@ -182,7 +182,7 @@ describe('delivering', () => {
   });
 
   it('runs at most 8 at once, oldest debts first, whoever waits for its next attempt not counted', async () => {
-    const running: { id: string; end: ReturnType<typeof deferred> }[] = [];
+    const running: { id: string; end: ReturnType<typeof deferred<void>> }[] = [];
     const order: string[] = [];
     let most = 0;
     const { outbox, port, clock } = openOutbox({

@@ -366,7 +366,7 @@ describe('a restart', () => {
 
 describe('close', () => {
   it('waits for attempts under way, and starts nothing new', async () => {
-    const ends = new Map<string, ReturnType<typeof deferred>>();
+    const ends = new Map<string, ReturnType<typeof deferred<void>>>();
     const { outbox, port, clock } = openOutbox({
       hook: (task) => {
         const end = deferred();

@@ -60,7 +60,13 @@ const { mkdtempSync, rmSync } = process.getBuiltinModule('node:fs');
 const directory = mkdtempSync(${JSON.stringify(join(tmpdir(), 'holdfast-consumer-'))});
 const report = {};
 async function main() {
-  const manager = await holdfast.BackgroundTaskManager.open({ directory });
+  const attempts = [];
+  const deliver = (_task, { attempt }) => {
+    attempts.push(attempt);
+    if (attempt === 1) throw new TypeError('not yet');
+  };
+  const manager = await holdfast.BackgroundTaskManager.open({ directory, hooks: { say: { deliver, minDelayMs: 1 } } });
+  const delivered = new Promise((resolve) => manager.once('hook:delivered', resolve));
   const { taskId } = await manager.registerTask({ kind: 'process', description: 'say', command: 'echo hello' });
   report.status = (await manager.waitForTask(taskId)).status;
   report.text = (await manager.readOutput(taskId)).text;
@@ -68,12 +74,16 @@ async function main() {
   const delivery = { deliveryId: 'd', attempt: 1, signal: new AbortController().signal, readOutput: async () => ({ text: '' }) };
   const refusal = await hook(manager.getTask(taskId), delivery).then(() => undefined, (error) => error);
   report.oneClass = refusal instanceof holdfast.PermanentDeliveryError;
+  await delivered;
+  report.attempts = attempts;
   await manager.close();
   rmSync(directory, { recursive: true });
   console.log(JSON.stringify(report));
 }
 main();
 `;
+
+const used = { status: 'completed', text: 'hello\n', oneClass: true, attempts: [1, 2] };
 
 describe('the package', () => {
   it('holds the build, the README, the licence, and nothing else', () => {
@@ -120,19 +130,25 @@ describe('the package', () => {
 
   it('works in ES modules, with one set of classes in both entries', async () => {
     const source = `import * as holdfast from 'holdfast';\nimport * as webhook from 'holdfast/webhook';\n${useIt}`;
-    expect(await consumer('consumer.mjs', source)).toEqual({ status: 'completed', text: 'hello\n', oneClass: true });
+    expect(await consumer('consumer.mjs', source)).toEqual(used);
   });
 
   it('works in CommonJS, with one set of classes in both entries', async () => {
     const source = `const holdfast = require('holdfast');\nconst webhook = require('holdfast/webhook');\n${useIt}`;
-    expect(await consumer('consumer.cjs', source)).toEqual({ status: 'completed', text: 'hello\n', oneClass: true });
+    expect(await consumer('consumer.cjs', source)).toEqual(used);
   });
 
   it('does nothing when it is loaded, and holds nobody', async () => {
     const source = `
+      import { setImmediate as turn } from 'node:timers/promises';
+      void [process.stdout, process.stderr]; // made when they are first looked at, which some dependency does
+      await turn();
+      const before = process.getActiveResourcesInfo();
       await import('holdfast');
       await import('holdfast/webhook');
-      console.log(JSON.stringify({ resources: process.getActiveResourcesInfo() }));`;
-    expect(await consumer('load.mjs', source)).toEqual({ resources: [] });
+      await turn();
+      console.log(JSON.stringify({ before, after: process.getActiveResourcesInfo() }));`;
+    const { before, after } = (await consumer('load.mjs', source)) as Record<'before' | 'after', string[]>;
+    expect(after).toEqual(before);
   });
 });

@@ -6,16 +6,16 @@ export interface ProcessLine {
   /** The command line, its parts ended by NUL. */
   readonly args: string;
   /** The environment it was started with, likewise. */
-  readonly env: string;
+  env(): string;
 }
 
-/** Everything that runs; zombies have neither arguments nor environment and are left out. */
+/** Everything that runs; zombies have no arguments and are left out. */
 export function processes(): ProcessLine[] {
   const found: ProcessLine[] = [];
   for (const name of readdirSync('/proc')) {
     if (!/^\d+$/.test(name)) continue;
     const args = read(`/proc/${name}/cmdline`);
-    if (args) found.push({ pid: Number(name), args, env: `${read(`/proc/${name}/environ`)}\0` });
+    if (args) found.push({ pid: Number(name), args, env: () => `${read(`/proc/${name}/environ`)}\0` });
   }
   return found;
 }

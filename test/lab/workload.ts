@@ -8,7 +8,16 @@ import type { Random } from './random.js';
 export const ENDLESS_MS = 600_000;
 
 export type Step = { readonly lane?: number } & (
-  | { readonly do: 'process'; readonly id: string; readonly exit: number; readonly ms: number; readonly hooks?: readonly string[]; readonly timeoutMs?: number }
+  | {
+      readonly do: 'process';
+      readonly id: string;
+      /** What it does, or its exit code and how long it takes. */
+      readonly command?: string | readonly string[];
+      readonly exit?: number;
+      readonly ms?: number;
+      readonly timeoutMs?: number;
+      readonly hooks?: readonly string[];
+    }
   | {
       readonly do: 'function';
       readonly id: string;

@@ -29,6 +29,8 @@ async function openUnderFault({ directory, steps, ...fault }) {
 async function comeRight(manager) {
   await manager.reconcile();
   await manager.stopAll({ filter: { metadata: { endless: true } } });
+  // Whose answer was refused still waits for one.
+  await manager.stopAll({ filter: { status: 'waiting' } });
   const idle = await manager.waitForIdle({ timeoutMs: IDLE_MS });
   const { slots, running, queued, waiting } = manager.status();
   return { idle, slots: slots.used, active: running + queued + waiting };
@@ -38,7 +40,7 @@ async function trial(told) {
   Object.assign(plan, told);
   const { manager, refused, calls } = await openUnderFault(told);
   listen(manager);
-  await play(manager, told.steps, { ...plan, patienceMs: told.forEver ? 100 : 2_000 });
+  await play(manager, told.steps, { ...plan, patienceMs: told.forEver ? 30 : 2_000 });
   const counted = calls ?? labFs.count;
   labFs.arm({ directory: told.directory, mode: 'off' });
   const here = await comeRight(manager);

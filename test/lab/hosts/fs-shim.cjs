@@ -206,6 +206,11 @@ function promised(name, original) {
 
 /** A handle's methods pass through here, too: as calls whose first argument is the handle. */
 function watch(handle) {
+  const close = handle.close.bind(handle);
+  handle.close = () => {
+    files.delete(handle);
+    return close();
+  };
   for (const [method, name] of Object.entries(methods)) {
     const original = handle[method].bind(handle);
     const call = promised(name, (_handle, ...args) => original(...args));

@@ -27,12 +27,12 @@ export function listen(manager) {
 }
 
 export const steps = {
-  process: (manager, { id, exit, ms, hooks, timeoutMs }, { launched: file }) =>
+  process: (manager, { id, command, exit = 0, ms = 0, hooks, timeoutMs }, { launched: file }) =>
     manager.registerTask({
       kind: 'process',
       taskId: id,
       description: `exits with ${exit}`,
-      command: `echo ${id} >>${shellQuote(file)}; sleep ${ms / 1000}; exit ${exit}`,
+      command: command ?? `echo ${id} >>${shellQuote(file)}; sleep ${ms / 1000}; exit ${exit}`,
       metadata: { expected: exit, endless: ms > 60_000 },
       timeoutMs,
       hooks,

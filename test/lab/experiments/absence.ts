@@ -1,0 +1,70 @@
+/* Row 5: processes that end while no host lives. Each writes down itself when it ended, and how is known beforehand. */
+import { readFileSync } from 'node:fs';
+import { setTimeout as pause } from 'node:timers/promises';
+import { filesOf, reopen } from '../aftermath.js';
+import { Host } from '../host.js';
+import { type Experiment, range, type Trial } from '../lab.js';
+import { supervisors } from '../processes.js';
+import type { Random } from '../random.js';
+import { until } from '../until.js';
+import type { Step } from '../workload.js';
+
+const PROCESSES = 40;
+/** File times stand a tick behind the clock; a busy machine lets the supervisor wait before it writes. */
+const EARLIER_MS = 20;
+const LATER_MS = 1_000;
+
+interface Ending {
+  readonly step: Step;
+  readonly id: string;
+  readonly exitCode: number;
+  readonly signal: string | null;
+}
+
+export const absence: Experiment = {
+  row: 5,
+  what: 'a process that ended while no host lived: a wrong exit code or end time',
+  async run(lab) {
+    await lab.trials(range(lab.size({ quick: 6, full: 80 })), oneAbsence, { parallel: 3 });
+  },
+};
+
+async function oneAbsence(trial: Trial): Promise<number> {
+  const endings = range(PROCESSES).map((n) => ending(trial.random, `p${n}`, trial.beside(`p${n}.ended`)));
+  const steps = endings.map(({ step }, n) => ({ ...step, lane: n % 4 }));
+  {
+    const plan = { ...filesOf(trial), steps, then: 'die', options: { fsync: false } };
+    await using host = new Host({ sandbox: trial.sandbox, script: 'player.mjs', plan });
+    await host.ended;
+  }
+  await until(() => supervisors(trial.directory).length === 0, 'all processes have ended');
+  // An end time taken when it is found, not when it was, must be wrong by more than the tolerance.
+  await pause(LATER_MS + 200);
+  await using manager = await reopen(trial.directory, { fsync: false });
+  for (const one of endings) trial.violations(one.id, differences(one, manager.getTask(one.id), trial.beside(`${one.id}.ended`)));
+  return PROCESSES;
+}
+
+function ending(random: Random, id: string, truth: string): Ending {
+  const begin = `sleep ${random.int(0, 400) / 1000}; date +%s%3N >'${truth}'`;
+  if (random.chance(0.2)) {
+    const [name, number] = random.pick([['KILL', 9], ['SEGV', 11], ['ABRT', 6], ['PIPE', 13]] as const);
+    return { step: { do: 'process', id, command: `${begin}; kill -${name} $$`, hooks: [] }, id, exitCode: 128 + number, signal: `SIG${name}` };
+  }
+  const exitCode = random.pick([0, 0, random.int(1, 127)]);
+  const line = `${begin}; exit ${exitCode}`;
+  return { step: { do: 'process', id, command: random.chance(0.5) ? line : ['/bin/sh', '-c', line], hooks: [] }, id, exitCode, signal: null };
+}
+
+function differences({ exitCode, signal }: Ending, task: any, truthPath: string): string[] {
+  if (!task) return ['it is gone'];
+  const { status, endedAt, details } = task;
+  const truth = Number(readFileSync(truthPath, 'utf8'));
+  const expected = exitCode === 0 ? 'completed' : 'failed';
+  return [
+    status !== expected && `it is ${status}, not ${expected}`,
+    details.exitCode !== exitCode && `its exit code is ${details.exitCode}, not ${exitCode}`,
+    details.signal !== signal && `its signal is ${details.signal}, not ${signal}`,
+    (endedAt < truth - EARLIER_MS || endedAt > truth + LATER_MS) && `its end is off by ${endedAt - truth} ms`,
+  ].filter((problem) => problem !== false);
+}

@@ -1,0 +1,147 @@
+/* Rows 9 and 12: who owns a directory. Owners are killed, stopped and told the wrong time; others try to take their place all the while. */
+import { spawnSync } from 'node:child_process';
+import { setTimeout as pause } from 'node:timers/promises';
+import { readDisk } from '../checker.js';
+import { Host } from '../host.js';
+import { type Experiment, range, type Trial } from '../lab.js';
+import { readTasks } from '../library.js';
+import { supervisors } from '../processes.js';
+
+const CONTENDERS = 6;
+const ROUNDS = 10;
+const HOUR_MS = 3_600_000;
+const JUMPS = [0, 0, HOUR_MS, -HOUR_MS];
+/** As impatient as a host can be: it would rob an owner that it knows nothing of. */
+const IMPATIENT = { foreignOwnerTimeoutMs: 200 };
+
+interface Contender {
+  readonly host: Host;
+  readonly pid: number;
+}
+
+async function contender(trial: Trial, wrapper?: readonly string[]): Promise<Contender> {
+  const host = new Host({ sandbox: trial.sandbox, script: 'contender.mjs', plan: {}, wrapper });
+  const { ready } = await host.next();
+  return { host, pid: ready };
+}
+
+async function ask({ host }: Contender, order: string, more: object = {}): Promise<any> {
+  host.tell({ order, ...more });
+  return host.next();
+}
+
+const open = (one: Contender, trial: Trial) => ask(one, 'open', { directory: trial.directory, options: IMPATIENT });
+
+export const ownershipRaces: Experiment = {
+  row: 9,
+  what: 'a race for the directory of an owner that was killed, stopped or gave up: not exactly one owner',
+  budgetMs: { quick: 6_000, full: 240_000 },
+  async run(lab) {
+    await lab.trials(range(lab.size({ quick: 6, full: 50 })), raceForOwnership, { parallel: 1 });
+  },
+};
+
+async function raceForOwnership(trial: Trial): Promise<number> {
+  const { random } = trial;
+  const contenders = await Promise.all(range(CONTENDERS).map(() => contender(trial)));
+  for (const round of range(ROUNDS)) {
+    for (const one of contenders) if (random.chance(0.3)) await ask(one, 'clock', { by: random.pick(JUMPS) });
+    const winner = await raceOnce(trial, contenders, `round ${round}`);
+    if (!winner) break;
+    const others = contenders.filter((one) => one !== winner);
+    if (random.chance(0.5)) await challenge(trial, winner, others, `round ${round}`);
+    if (random.chance(0.3)) await ask(winner, 'close');
+    else {
+      await winner.host.kill();
+      contenders[contenders.indexOf(winner)] = await contender(trial);
+    }
+  }
+  await Promise.all(contenders.map(({ host }) => host.kill()));
+  return ROUNDS;
+}
+
+/** All at once; one of them may be stopped in the middle of it and only goes on when the others are done. */
+async function raceOnce(trial: Trial, contenders: readonly Contender[], where: string): Promise<Contender | undefined> {
+  const slow = trial.random.chance(0.5) ? trial.random.pick(contenders) : undefined;
+  const answers = new Map(contenders.map((one) => [one, open(one, trial)]));
+  if (slow) {
+    await pause(trial.random.int(0, 8));
+    slow.host.signal('SIGSTOP');
+    await Promise.all([...answers].filter(([one]) => one !== slow).map(([, answer]) => answer));
+    slow.host.signal('SIGCONT');
+  }
+  const winners: Contender[] = [];
+  for (const [one, answer] of answers) {
+    const { won, refused, message } = await answer;
+    if (won) winners.push(one);
+    else trial.check(refused === 'DIRECTORY_OWNED', `${where}: refused with ${refused}: ${message}`);
+  }
+  trial.check(winners.length === 1, `${where}: ${winners.length} owners`);
+  return winners[0];
+}
+
+/** The owner is stopped, and the clocks of the others are wrong: nobody may take its place, and it goes on as if nothing had been. */
+async function challenge(trial: Trial, owner: Contender, others: readonly Contender[], where: string): Promise<void> {
+  owner.host.signal('SIGSTOP');
+  for (const other of others.slice(0, 2)) {
+    await ask(other, 'clock', { by: trial.random.pick(JUMPS) });
+    const answer = await open(other, trial);
+    trial.check(answer.refused === 'DIRECTORY_OWNED' && answer.owner === owner.pid, `${where}: a stopped owner was robbed: ${JSON.stringify(answer)}`);
+  }
+  owner.host.signal('SIGCONT');
+  const { wrote, refused } = await ask(owner, 'write');
+  trial.check(wrote === true, `${where}: the owner that was stopped cannot write: ${refused}`);
+}
+
+const NAMESPACE = ['unshare', '--pid', '--fork', '--mount-proc', '--kill-child'];
+const hasNamespaces = () => spawnSync(NAMESPACE[0]!, [...NAMESPACE.slice(1), 'true']).status === 0;
+
+export const falselyLost: Experiment = {
+  row: 12,
+  what: 'a stopped, suspended or clock-jumped owner: its work called lost, or its place taken',
+  async run(lab) {
+    const namespaces = hasNamespaces();
+    if (!namespaces) lab.note('without pid namespaces: not possible here');
+    await lab.trials(range(lab.size({ quick: 8, full: 120 })), (trial) => suspendOwner(trial, namespaces));
+  },
+};
+
+async function suspendOwner(trial: Trial, namespaces: boolean): Promise<void> {
+  const { random, directory } = trial;
+  // Owner and challenger see each other's processes, or only one does, or neither.
+  const place = () => (namespaces && random.chance(0.4) ? NAMESPACE : undefined);
+  const owner = await contender(trial, place());
+  const challenger = await contender(trial, place());
+  await open(owner, trial);
+  await ask(owner, 'work', { prefix: 'a', ms: 300 });
+  for (const turn of range(random.int(1, 3))) {
+    await ask(owner, 'clock', { by: random.pick(JUMPS) });
+    const stopped = stopAll(trial, owner);
+    const answer = await open(challenger, trial);
+    trial.check(answer.refused === 'DIRECTORY_OWNED', `turn ${turn}: a stopped owner was robbed: ${JSON.stringify(answer)}`);
+    noneLost(trial, (await readTasks(directory)).tasks, `turn ${turn}, while it was stopped`);
+    await pause(random.int(0, 200));
+    stopped.resume();
+    await ask(owner, 'clock', { by: random.pick(JUMPS) });
+  }
+  const outcome = await ask(owner, 'outcome');
+  const statuses = Object.fromEntries((outcome.tasks ?? []).map(({ taskId, status }: any) => [taskId, status]));
+  trial.check(outcome.idle && outcome.heard.length === 0, `the owner: ${JSON.stringify(outcome)}`);
+  trial.check(statuses['a-function'] === 'completed' && statuses['a-process'] === 'failed', `the outcome: ${JSON.stringify(statuses)}`);
+  const disk = readDisk(directory);
+  trial.violations('on disk', disk.problems);
+  noneLost(trial, disk.records.values(), 'at the end');
+  await ask(owner, 'close');
+  await Promise.all([owner.host.kill(), challenger.host.kill()]);
+  trial.check(supervisors(directory).length === 0, 'a supervisor is left');
+}
+
+function noneLost(trial: Trial, tasks: Iterable<{ readonly taskId?: string; readonly status?: string }>, when: string): void {
+  for (const { taskId, status } of tasks) trial.check(status !== 'lost', `${taskId} is lost, ${when}`);
+}
+
+/** Stops the owner's own process, wherever it counts. */
+function stopAll(_trial: Trial, owner: Contender): { resume(): void } {
+  owner.host.signal('SIGSTOP');
+  return { resume: () => owner.host.signal('SIGCONT') };
+}
