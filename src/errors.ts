@@ -73,5 +73,14 @@ export class PermanentDeliveryError extends Error {
 
 /** A caught value as an `Error`: what was thrown may be anything. */
 export function asError(value: unknown): Error {
-  return value instanceof Error ? value : new Error(`Thrown: ${String(value)}`, { cause: value });
+  return value instanceof Error ? value : new Error(`Thrown: ${textOf(value)}`, { cause: value });
+}
+
+/** Some objects cannot be made a text: that must not turn one failure into another. */
+function textOf(value: unknown): string {
+  try {
+    return String(value);
+  } catch {
+    return `a ${typeof value} that cannot be shown`;
+  }
 }

@@ -120,10 +120,9 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
         onError: (error) => hub.emit('error', { error }),
       }),
     );
-    const core = new Core(
-      { settings, clock, store, table: new TaskTable(), ledger: new Ledger(store), waits: new Waits(clock, holder) },
-      hub,
-    );
+    const waits = new Waits(clock, holder);
+    const ledger = new Ledger(store, ({ taskId }) => waits.notify(taskId));
+    const core = new Core({ settings, clock, store, table: new TaskTable(), ledger, waits }, hub);
     try {
       manager = new BackgroundTaskManager(core, new Engine(core), hub, holder);
       await holder.while(manager.#start());
@@ -229,13 +228,8 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
    */
   async waitForAny(taskIds?: readonly string[], options?: WaitOptions): Promise<Task<K> | undefined> {
     this.#assertOpen();
-    const entries =
-      taskIds &&
-      z
-        .array(z.string())
-        .readonly()
-        .parse(taskIds)
-        .map((taskId) => this.#expect(taskId));
+    const ids = taskIds && checkOptions({ taskIds: z.array(z.string()) }, { taskIds }, 'waitForAny').taskIds;
+    const entries = ids?.map((taskId) => this.#expect(taskId));
     return this.#operations.waitForAny(entries, checkOptions(waitFields, options, 'waitForAny')) as Promise<
       Task<K> | undefined
     >;

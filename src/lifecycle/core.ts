@@ -78,9 +78,9 @@ export function toTaskError(error: unknown, code: BackgroundTaskErrorCode, taskI
   return new BackgroundTaskError(code, cause.message, { cause: error, taskId });
 }
 
-/** Whether another manager took the directory over: nothing must be written any more. */
-export function isOwnershipLost(error: unknown): boolean {
-  return error instanceof BackgroundTaskError && error.code === 'OWNERSHIP_LOST';
+/** Whether this manager is at its end: it lost the directory, or was closed. Nothing must be written or signalled any more. */
+export function isOver(error: unknown): boolean {
+  return error instanceof BackgroundTaskError && (error.code === 'OWNERSHIP_LOST' || error.code === 'MANAGER_CLOSED');
 }
 
 /** The entry's kind, where this host may act on the task. Throws `RECORD_UNSUPPORTED` or `UNKNOWN_KIND`. */

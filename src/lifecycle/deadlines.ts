@@ -18,7 +18,7 @@ export class Deadlines {
   /** (Re-)arms the task's timer by its record; clears it where the record has no deadline. */
   arm(entry: Entry): void {
     this.clear(entry);
-    const deadlineAt = entry.active && !entry.working.stop ? deadlineOf(entry) : undefined;
+    const deadlineAt = isOpen(entry) ? deadlineOf(entry) : undefined;
     if (deadlineAt === undefined) return;
     this.#timers.set(
       entry,
@@ -37,7 +37,7 @@ export class Deadlines {
 
   overdue(entry: Entry): boolean {
     const deadlineAt = deadlineOf(entry);
-    return entry.active && !entry.working.stop && deadlineAt !== undefined && this.#clock.now() >= deadlineAt;
+    return isOpen(entry) && deadlineAt !== undefined && this.#clock.now() >= deadlineAt;
   }
 
   /** For a look: the deadline of an overdue task that the timer missed. */
@@ -50,6 +50,11 @@ export class Deadlines {
   clearAll(): void {
     for (const entry of [...this.#timers.keys()]) this.clear(entry);
   }
+}
+
+/** A deadline has nothing to say of a task that is being stopped, or whose outcome is known and only not on disk yet. */
+function isOpen(entry: Entry): boolean {
+  return entry.active && !entry.outcome && !entry.working.stop;
 }
 
 function deadlineOf({ record }: Entry): number | undefined {

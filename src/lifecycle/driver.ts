@@ -1,10 +1,11 @@
 import type { Probe } from '../task/kind.js';
 import { detailsFit } from '../task/kind.js';
+import { show } from '../task/problems.js';
 import type { JsonObject } from '../task/types.js';
-import type { Core } from './core.js';
+import { type Core, toTaskError } from './core.js';
 import type { Entry, Outcome } from './entry.js';
 import { withRoom } from './ledger.js';
-import { completion, detailPatch, failure } from './settlement.js';
+import { completion, describeError, detailPatch, failure } from './settlement.js';
 
 /** A kind's `probe` that takes longer has failed: one hung probe must not hold up a pass, nor a stop, for ever. */
 const PROBE_TIMEOUT_MS = 30_000;
@@ -17,23 +18,52 @@ export type Finding =
 /** Looks at the work of a task: in-process work says itself how it stands, other work is probed. Throws when it cannot be told. */
 export async function find(core: Core, entry: Entry): Promise<Finding> {
   const { kind, run } = entry;
-  if (run) return run.end ? { ended: true, outcome: run.end } : { ended: false };
+  if (run) {
+    const end = await run.end();
+    return end ? { ended: true, outcome: end } : { ended: false };
+  }
   if (!kind?.probe) return { ended: true, outcome: { ending: 'gone', endedAt: core.notBefore(entry.record) } };
   const probe = await limited(core, Promise.resolve(kind.probe(entry.working)));
   if (probe.state === 'running' || probe.state === 'waiting') return { ended: false, found: probe };
   return { ended: true, outcome: outcomeOf(core, entry, probe) };
 }
 
-function outcomeOf(
-  core: Core,
-  entry: Entry,
-  probe: Extract<Probe<JsonObject, unknown>, { state: 'completed' | 'failed' | 'gone' }>,
-): Outcome {
-  const endedAt = core.notBefore(entry.record, probe.endedAt ?? core.clock.now());
+type EndedProbe = Extract<Probe<JsonObject, unknown>, { state: 'completed' | 'failed' | 'gone' }>;
+
+/** What the host's code answered is believed as far as it can go on record; the rest is reported, and the task ends all the same. */
+function outcomeOf(core: Core, entry: Entry, probe: EndedProbe): Outcome {
+  if (probe.state !== 'completed' && probe.state !== 'failed' && probe.state !== 'gone') {
+    throw new TypeError(
+      `the probe of "${entry.record.kind}" answered with the unknown state ${show((probe as { state?: unknown }).state)}`,
+    );
+  }
+  const isTime = Number.isFinite(probe.endedAt) && (probe.endedAt as number) >= 0;
+  const endedAt = core.notBefore(entry.record, isTime ? probe.endedAt : core.clock.now());
   if (probe.state === 'gone') return { ending: 'gone', endedAt };
-  const details = probe.details && detailPatch(probe.details);
-  const end = probe.state === 'failed' ? failure(probe.error) : completion(entry.kind!, probe.result);
+  const details = lastDetails(core, entry, probe.details);
+  const end = probe.state === 'failed' ? failure(describeError(probe.error)) : completion(entry.kind!, probe.result);
   return { ...end, endedAt, ...(details && { details }) };
+}
+
+function lastDetails(core: Core, entry: Entry, patch: object | undefined): JsonObject | undefined {
+  if (!patch) return undefined;
+  try {
+    return fittingPatch(entry, patch);
+  } catch (error) {
+    core.report(toTaskError(error, 'INVALID_SPEC', entry.taskId), entry.taskId);
+    return undefined;
+  }
+}
+
+/** A patch of details that is JSON, fits the kind, and fits into the record. */
+function fittingPatch(entry: Entry, patch: object): JsonObject {
+  const json = detailPatch(patch);
+  const details = { ...entry.view.details, ...json };
+  if (!detailsFit(entry.kind!, { ...entry.view, details })) {
+    throw new TypeError(`the probe of "${entry.record.kind}" answered with details that do not fit the kind`);
+  }
+  withRoom({ ...entry.view, details });
+  return json;
 }
 
 /** Writes down what a probe said of work that goes on, where it says something new. */
@@ -42,10 +72,7 @@ export async function record(
   entry: Entry,
   found: NonNullable<Extract<Finding, { ended: false }>['found']>,
 ): Promise<void> {
-  const patch = found.details && changed(entry.view.details, detailPatch(found.details));
-  if (patch && !detailsFit(entry.kind!, { ...entry.view, details: { ...entry.view.details, ...patch } })) {
-    throw new TypeError(`the probe of "${entry.kind!.name}" answered with details that do not fit the kind`);
-  }
+  const patch = found.details && changed(entry.view.details, fittingPatch(entry, found.details));
   const waiting = found.state === 'waiting' ? found.prompt : undefined;
   const asksAnew = waiting !== undefined && entry.record.waitingFor?.prompt !== waiting;
   const resumes = waiting === undefined && entry.record.status === 'waiting';

@@ -79,7 +79,7 @@ export class Engine {
     });
     this.looker = new Looker(core, this.settlement, recovery);
     this.stopping = new Stopping(core, this.looker, this.settlement, this.queue, this.#deadlines);
-    this.foreground = new Foreground(core, this.slots, this.#deadlines);
+    this.foreground = new Foreground(core, this.slots, this.#deadlines, (entry) => this.looker.lookNow(entry));
     this.retention = new Retention(core);
     this.outbox = this.#createOutbox();
     this.reconciler = new Reconciler(core, {
@@ -178,6 +178,7 @@ export class Engine {
     this.#silence();
     for (const entry of this.core.table.allActive()) {
       entry.run?.abort({ cause: 'shutdown', reason: error.message, requestedAt: this.core.clock.now() });
+      void entry.run?.close();
     }
     this.core.waits.close(error);
     void this.core.ledger.close(error);

@@ -29,8 +29,8 @@ export interface Outcome {
 
 /** In-process work as the rest sees it. */
 export interface LiveRun {
-  /** How it stands: `undefined` while it runs. */
-  readonly end: Outcome | undefined;
+  /** How it ended: `undefined` while it runs. Waits for the last of its output. */
+  end(): Promise<Outcome | undefined>;
   /** Aborts its signal. */
   abort(stop: TaskStop): void;
   /** The grace is over: what it does from now on changes nothing. */
@@ -66,6 +66,10 @@ export class Entry {
   run: LiveRun | undefined;
   /** Judged, and not on disk yet. It never changes again. */
   outcome: Outcome | undefined;
+  /** What `recover` answered, until the attempt that it asks for is on record. */
+  recovery: { readonly input: unknown } | undefined;
+  /** It was pruned: nothing is written of it any more. */
+  removed = false;
   /** How a foreground task left the foreground. */
   released: 'detached' | 'detached_by_timeout' | undefined;
 

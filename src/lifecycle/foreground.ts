@@ -11,10 +11,12 @@ export class Foreground {
   readonly #core: Core;
   readonly #slots: Slots;
   readonly #deadlines: Deadlines;
+  readonly #look: (entry: Entry) => Promise<unknown>;
   readonly #listeners = new WeakMap<Entry, () => void>();
 
-  constructor(core: Core, slots: Slots, deadlines: Deadlines) {
+  constructor(core: Core, slots: Slots, deadlines: Deadlines, look: (entry: Entry) => Promise<unknown>) {
     this.#core = core;
+    this.#look = look;
     this.#slots = slots;
     this.#deadlines = deadlines;
   }
@@ -38,6 +40,9 @@ export class Foreground {
     return entry.exclusive(async () => {
       if (!entry.active || entry.record.detached) return entry.view;
       expectManaged(entry);
+      // What has ended is not detached. A probe that fails says nothing.
+      await this.#look(entry).catch((error: unknown) => this.#core.reportOnce(error, entry.taskId));
+      if (!entry.active || entry.outcome) return entry.view;
       const task = await this.#core.ledger.change(
         entry,
         (record) => (entry.active ? detached(record, byTimeout, this.#core.clock.now()) : undefined),
@@ -56,7 +61,7 @@ export class Foreground {
 }
 
 /** `detachTimeoutMs` re-arms the deadline from now; absent, it stays, unless it was the deadline that detached the task. */
-function detached(record: TaskRecord, byTimeout: boolean, now: number): TaskRecord {
+export function detached(record: TaskRecord, byTimeout: boolean, now: number): TaskRecord {
   const { detachTimeoutMs } = record;
   if (detachTimeoutMs) return { ...record, detached: true, deadlineAt: now + detachTimeoutMs };
   const stays = detachTimeoutMs === undefined && !byTimeout;

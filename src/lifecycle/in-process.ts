@@ -33,6 +33,8 @@ export class InProcessRun implements LiveRun {
   readonly #log: OutputLog;
   readonly #controller = new AbortController();
   #end: Outcome | undefined;
+  /** Resolves once the work has ended and its output is in the file. */
+  #ending: Promise<void> | undefined;
   #closed = false;
   #question: Question | undefined;
   /** The requests for input, one after the other. */
@@ -49,7 +51,8 @@ export class InProcessRun implements LiveRun {
     });
   }
 
-  get end(): Outcome | undefined {
+  async end(): Promise<Outcome | undefined> {
+    if (!this.#end) await this.#ending;
     return this.#end;
   }
 
@@ -57,11 +60,15 @@ export class InProcessRun implements LiveRun {
   async start(run: RunFunction): Promise<void> {
     const ended = await this.#call(run);
     if (this.#end) return;
-    // All output is in the file before the task can end.
-    const endedAt = this.#core.notBefore(this.#entry.record);
-    await this.#log.flush().catch(() => undefined); // reported by the log; the outcome must not wait for a disk
-    this.#end ??= { ...ended, endedAt };
+    this.#ending = this.#finish({ ...ended, endedAt: this.#core.notBefore(this.#entry.record) });
+    await this.#ending;
     this.#hint(this.#entry);
+  }
+
+  /** All output is in the file before the task can end. */
+  async #finish(outcome: Outcome): Promise<void> {
+    await this.#log.flush().catch(() => undefined); // reported by the log; the outcome must not wait for a disk
+    this.#end ??= outcome;
   }
 
   async #call(run: RunFunction): Promise<Omit<Outcome, 'endedAt'>> {
@@ -123,7 +130,8 @@ export class InProcessRun implements LiveRun {
       this.#entry,
       (record) => {
         if (!this.#entry.active) return undefined;
-        return withRoom({ ...record, details: checkDetails(this.#kind, { ...record.details, ...json }) });
+        const details = { ...record.details, ...json };
+        return withRoom({ ...record, details: { ...details, ...checkDetails(this.#kind, details) } });
       },
       (task) => this.#core.emit('task:updated', { task }),
     );

@@ -6,10 +6,11 @@ import { mkdir, open } from 'node:fs/promises';
 import { BackgroundTaskError } from '../errors.js';
 import { detailsFit, type KindRuntime } from '../task/kind.js';
 import type { TaskRecord } from '../task/record.js';
-import { type Core, isOwnershipLost } from './core.js';
+import { type Core, isOver } from './core.js';
 import type { Deadlines } from './deadlines.js';
 import type { Entry } from './entry.js';
 import { InProcessRun } from './in-process.js';
+import { withRoom } from './ledger.js';
 import type { ProgressReports } from './progress.js';
 import { describeError, detailPatch, failure, type Settlement } from './settlement.js';
 
@@ -108,10 +109,11 @@ export class Launcher {
       const details = { ...entry.record.details, ...detailPatch(learnt) };
       if (!detailsFit(kind, { ...entry.view, details }))
         throw new TypeError(`start of "${kind.name}" answered with details that do not fit the kind`);
+      withRoom({ ...entry.view, details });
       entry.note({ details });
       await this.#core.ledger.change(entry, (record) => ({ ...record }));
     } catch (error) {
-      if (isOwnershipLost(error)) throw error;
+      if (isOver(error)) throw error;
       this.#core.reportOnce(error, entry.taskId);
     }
   }

@@ -12,10 +12,13 @@ import type { Entry } from './entry.js';
 export class Ledger {
   readonly #store: TaskStore;
   readonly #turns = new Map<Entry, Promise<unknown>>();
+  readonly #onChanged: (entry: Entry) => void;
   #closed: BackgroundTaskError | undefined;
 
-  constructor(store: TaskStore) {
+  /** `onChanged` is called after every write. */
+  constructor(store: TaskStore, onChanged: (entry: Entry) => void) {
     this.#store = store;
+    this.#onChanged = onChanged;
   }
 
   /**
@@ -27,8 +30,21 @@ export class Ledger {
     next: (record: TaskRecord) => TaskRecord | undefined,
     announce?: (record: TaskRecord) => void,
   ): Promise<TaskRecord> {
+    return this.#inTurn(entry, () => this.#change(entry, next, announce));
+  }
+
+  /** Removes the record and all that belongs to it; what was to be written after that is refused. */
+  remove(entry: Entry): Promise<void> {
+    return this.#inTurn(entry, async () => {
+      if (this.#closed) throw this.#closed;
+      await this.#store.remove(entry.taskId);
+      entry.removed = true;
+    });
+  }
+
+  #inTurn<T>(entry: Entry, work: () => Promise<T>): Promise<T> {
     const turn = this.#turns.get(entry) ?? Promise.resolve();
-    const result = turn.then(() => this.#change(entry, next, announce));
+    const result = turn.then(work);
     // The caller of this change hears of its failure; the next change starts from what is on disk.
     const settled = result
       .catch(() => undefined)
@@ -51,6 +67,7 @@ export class Ledger {
     announce: ((record: TaskRecord) => void) | undefined,
   ): Promise<TaskRecord> {
     if (this.#closed) throw this.#closed;
+    if (entry.removed) throw new BackgroundTaskError('TASK_NOT_FOUND', 'the task was pruned', { taskId: entry.taskId });
     if (!isSupported(entry.record)) {
       const version = entry.record.schemaVersion;
       throw new BackgroundTaskError(
@@ -67,6 +84,7 @@ export class Ledger {
     await this.#store.put(deepFreeze(changed));
     entry.wrote(changed, carried);
     announce?.(entry.view);
+    this.#onChanged(entry);
     return entry.view;
   }
 }

@@ -1,5 +1,5 @@
 /* The calls of the public API that need more than one part of the lifecycle. Their options have been checked. */
-import { BackgroundTaskError } from '../errors.js';
+import { asError, BackgroundTaskError } from '../errors.js';
 import type { DeliveryEntry } from '../hooks/types.js';
 import { followFile } from '../output/follow.js';
 import type { OutputWindow, ReadOutputOptions } from '../output/types.js';
@@ -45,10 +45,11 @@ export class Operations {
     return this.#core.waits.until([entry.taskId], ended, options, () => entry.view);
   }
 
-  waitForAny(named: readonly Entry[] | undefined, options: WaitOptions): Promise<TaskRecord | undefined> {
+  async waitForAny(named: readonly Entry[] | undefined, options: WaitOptions): Promise<TaskRecord | undefined> {
     const entries = named ?? this.#core.table.active();
     const first = () => entries.find((entry) => !entry.active);
-    if (entries.length === 0) return Promise.resolve(undefined);
+    options.signal?.throwIfAborted();
+    if (entries.length === 0) return undefined;
     const ids = entries.map((entry) => entry.taskId);
     return this.#core.waits.until<Entry | null>(ids, first, options, () => null).then((entry) => entry?.view);
   }
@@ -114,8 +115,17 @@ export class Operations {
     await this.#core.ledger.change(entry, (record) =>
       withRoom({ ...record, lastInput: { prompt, value: answer, answeredAt: this.#core.clock.now() } }),
     );
-    await kind.provideInput(entry.view, answer);
-    return resume(this.#core, entry, answer);
+    try {
+      await kind.provideInput(entry.view, answer);
+    } catch (error) {
+      const { message } = asError(error);
+      throw new BackgroundTaskError('INVALID_INPUT', `the work did not take the answer: ${message}`, {
+        cause: error,
+        taskId,
+      });
+    }
+    // A probe may have seen already that the work goes on.
+    return entry.record.status === 'waiting' ? resume(this.#core, entry, answer) : entry.view;
   }
 
   async readOutput(entry: Entry, options: ReadOutputOptions | undefined): Promise<OutputWindow> {
@@ -124,9 +134,9 @@ export class Operations {
   }
 
   async readResult(entry: Entry): Promise<JsonValue | undefined> {
-    // A host killed before the settlement may have left a file: only an outcome on record vouches for it.
-    if (entry.active || entry.record.status === 'lost') return undefined;
-    return entry.record.result ?? (await this.#core.store.getResult(entry.taskId));
+    // Only the record vouches for a result in a file of its own: a host killed before the settlement may have left one.
+    const { result, resultBytes } = entry.record;
+    return resultBytes === undefined ? result : this.#core.store.getResult(entry.taskId);
   }
 
   async *followOutput(

@@ -1,16 +1,29 @@
-import type { Slots } from './capacity.js';
-import type { Core } from './core.js';
+/*
+ * Who waits for a slot. A place in the queue is taken in the same moment in which no slot was free, before the record is written, so that
+ * nothing newer overtakes it; a slot that becomes free goes to the oldest place at once, and is held there until the record is on disk.
+ */
+
+import type { Hold, Slots } from './capacity.js';
+import { type Core, toTaskError } from './core.js';
 import type { Entry } from './entry.js';
 import type { Launch, Launcher } from './launch.js';
+
+/** A place in the queue. */
+export interface Place {
+  readonly group: string | undefined;
+  /** The task, once it is on record. */
+  launch: Launch | undefined;
+  slot: Hold | undefined;
+}
 
 /** Tasks that wait for a slot, oldest first. One whose group is full lets the next pass. */
 export class Queue {
   readonly #core: Core;
   readonly #slots: Slots;
   readonly #launcher: Launcher;
-  #waiting: Launch[] = [];
+  readonly #places = new Set<Place>();
   /** Their records could not be written: they are tried again by the next reconcile, not by the slot that they gave back. */
-  #deferred: Launch[] = [];
+  readonly #deferred = new Set<Place>();
   #open = true;
 
   constructor(core: Core, slots: Slots, launcher: Launcher) {
@@ -19,20 +32,30 @@ export class Queue {
     this.#launcher = launcher;
   }
 
-  add(launch: Launch): void {
-    this.#waiting.push(launch);
-    this.#waiting.sort((a, b) => a.entry.seq - b.entry.seq);
+  /** Takes the last place. */
+  enter(group: string | undefined): Place {
+    const place: Place = { group, launch: undefined, slot: undefined };
+    this.#places.add(place);
+    return place;
+  }
+
+  /** The task of this place is on record, and may start. */
+  fill(place: Place, launch: Launch): void {
+    place.launch = launch;
+    if (place.slot) this.#start(place, launch, place.slot);
+    else this.drain();
+  }
+
+  /** Gives up a place, and the slot that was held for it. */
+  leave(place: Place): void {
+    this.#places.delete(place);
+    this.#deferred.delete(place);
+    place.slot?.release();
+    place.slot = undefined;
   }
 
   remove(entry: Entry): void {
-    this.#waiting = this.#waiting.filter((launch) => launch.entry !== entry);
-    this.#deferred = this.#deferred.filter((launch) => launch.entry !== entry);
-  }
-
-  /** For a reconcile: tries everything again. */
-  retry(): void {
-    for (const launch of this.#deferred.splice(0)) this.add(launch);
-    this.drain();
+    for (const place of [...this.#places, ...this.#deferred]) if (place.launch?.entry === entry) this.leave(place);
   }
 
   /** Nothing starts any more. */
@@ -40,40 +63,59 @@ export class Queue {
     this.#open = false;
   }
 
-  /** Gives every free slot to the oldest task that may have it. Called whenever a slot was freed. */
+  /** For a reconcile: tries everything again. */
+  retry(): void {
+    for (const place of this.#deferred) this.#places.add(place);
+    this.#deferred.clear();
+    this.drain();
+  }
+
+  /** Gives every free slot to the oldest place that may have it. Called whenever a slot was freed; never throws. */
   drain(): void {
     if (!this.#open) return;
-    for (const launch of [...this.#waiting]) {
-      const { entry } = launch;
-      // A task that was judged while queued (stopped, timed out) must not start, even if that is not on disk yet.
-      if (entry.outcome || !entry.active) {
-        this.remove(entry);
-        continue;
-      }
-      const slot = this.#slots.tryTake(entry.record.group);
+    for (const place of [...this.#places]) {
+      if (place.slot || !this.#places.has(place)) continue;
+      const slot = this.#tryTake(place);
       if (!slot) continue;
-      this.remove(entry);
-      entry.slot = slot;
-      entry.exclusive(() => this.#begin(launch)).catch((error: unknown) => this.#core.report(error, entry.taskId));
+      place.slot = slot;
+      if (place.launch) this.#start(place, place.launch, slot);
     }
   }
 
-  async #begin(launch: Launch): Promise<void> {
+  /** The host's own limit for a group may throw: that is told, and the place waits. */
+  #tryTake(place: Place): Hold | undefined {
+    try {
+      return this.#slots.tryTake(place.group);
+    } catch (error) {
+      this.#core.report(toTaskError(error, 'INVALID_OPTIONS', place.launch?.entry.taskId), place.launch?.entry.taskId);
+      return undefined;
+    }
+  }
+
+  #start(place: Place, launch: Launch, slot: Hold): void {
     const { entry } = launch;
-    if (entry.outcome || !entry.active || !this.#open) return this.#putBack(launch);
+    this.#places.delete(place);
+    place.slot = undefined;
+    entry.slot = slot;
+    entry.exclusive(() => this.#begin(place, launch)).catch((error: unknown) => this.#core.report(error, entry.taskId));
+  }
+
+  async #begin(place: Place, launch: Launch): Promise<void> {
+    const { entry } = launch;
+    // A task that was judged while queued (stopped, timed out) must not start, even if that is not on disk yet.
+    if (entry.outcome || !entry.active || !this.#open) return this.#putBack(place, entry);
     try {
       await this.#core.ledger.change(entry, (record) => this.#launcher.begun(record));
     } catch (error) {
       // The launch does not happen: the task stays queued, and the next reconcile tries again.
       this.#core.reportOnce(error, entry.taskId);
-      return this.#putBack(launch);
+      return this.#putBack(place, entry);
     }
     await this.#launcher.launch(launch);
   }
 
-  #putBack(launch: Launch): void {
-    const { entry } = launch;
-    if (entry.active && !entry.outcome) this.#deferred.push(launch);
+  #putBack(place: Place, entry: Entry): void {
+    if (entry.active && !entry.outcome) this.#deferred.add(place);
     const { slot } = entry;
     entry.slot = undefined;
     slot?.release();

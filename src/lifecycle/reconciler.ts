@@ -33,8 +33,9 @@ export class Reconciler {
 
   /** A call during a pass waits for one more, which all such callers share: the pass under way may be past what they mean. */
   reconcile(): Promise<ReconcileReport> {
+    if (this.#next) return this.#next;
     if (!this.#running) return this.#begin();
-    this.#next ??= this.#running
+    this.#next = this.#running
       .catch(() => undefined) // its own callers hear of it
       .then(() => {
         this.#next = undefined;

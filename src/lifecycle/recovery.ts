@@ -8,6 +8,7 @@ import type { Slots } from './capacity.js';
 import { type Core, toTaskError } from './core.js';
 import type { Deadlines } from './deadlines.js';
 import type { Entry } from './entry.js';
+import { detached } from './foreground.js';
 import type { Launcher } from './launch.js';
 import { without } from './ledger.js';
 import type { ProgressReports } from './progress.js';
@@ -36,7 +37,7 @@ export class Recovery {
   async adopt(entry: Entry): Promise<void> {
     await this.#core.ledger.change(
       entry,
-      (record) => ({ ...record, owner: this.#core.store.owner, detached: true }),
+      (record) => this.#ours(record),
       (task) => {
         entry.orphaned = false;
         entry.slot ??= this.#parts.slots.take(task.group);
@@ -51,17 +52,26 @@ export class Recovery {
   async recover(entry: Entry): Promise<boolean> {
     const { kind } = entry;
     if (!kind?.recover || entry.working.stop) return false;
-    let answer: unknown;
+    entry.recovery ??= await this.#ask(entry, kind, kind.recover);
+    if (!entry.recovery) return false;
+    await this.#takeUp(entry, kind, entry.recovery.input);
+    entry.recovery = undefined;
+    return true;
+  }
+
+  async #ask(
+    entry: Entry,
+    kind: KindRuntime,
+    recover: NonNullable<KindRuntime['recover']>,
+  ): Promise<Entry['recovery']> {
     try {
-      answer = await kind.recover(entry.view);
+      const answer = await recover(entry.view);
+      if (answer === undefined || answer === null) return undefined;
+      return { input: kind.start ? (answer as { input?: unknown }).input : answer };
     } catch (error) {
       this.#core.report(toTaskError(error, 'LAUNCH_FAILED', entry.taskId), entry.taskId);
-      return false;
+      return undefined;
     }
-    if (answer === undefined || answer === null) return false;
-    const input = kind.start ? (answer as { input?: unknown }).input : answer;
-    await this.#takeUp(entry, kind, input);
-    return true;
   }
 
   async #takeUp(entry: Entry, kind: KindRuntime, input: unknown): Promise<void> {
@@ -71,11 +81,10 @@ export class Recovery {
       await this.#core.ledger.change(entry, (record) => ({ ...record, owner }));
       entry.orphaned = false;
       this.#parts.deadlines.arm(entry);
-      this.#parts.queue.add(launch);
-      this.#parts.queue.drain();
+      this.#parts.queue.fill(this.#parts.queue.enter(entry.record.group), launch);
       return;
     }
-    await this.#core.ledger.change(entry, (record) => nextAttempt({ ...record, owner, detached: true }));
+    await this.#core.ledger.change(entry, (record) => nextAttempt(this.#ours(record)));
     entry.orphaned = false;
     entry.slot ??= this.#parts.slots.take(entry.record.group);
     try {
@@ -83,6 +92,12 @@ export class Recovery {
     } catch (error) {
       this.#core.report(error, entry.taskId);
     }
+  }
+
+  /** Whoever waited for it in the foreground died: it is detached, by the same rules as by its deadline, where that was to detach it. */
+  #ours(record: TaskRecord): TaskRecord {
+    const owned = { ...record, owner: this.#core.store.owner };
+    return record.detached ? owned : detached(owned, record.detachOnTimeout === true, this.#core.clock.now());
   }
 
   /** Progress that a probe found. */

@@ -13,7 +13,7 @@ import type { Deadlines } from './deadlines.js';
 import { Entry } from './entry.js';
 import type { Foreground } from './foreground.js';
 import type { Launcher } from './launch.js';
-import type { Queue } from './queue.js';
+import type { Place, Queue } from './queue.js';
 import { type ParsedSpec, parseSpec } from './spec-parser.js';
 
 interface Parts {
@@ -30,6 +30,12 @@ interface Parts {
   readonly onRegistered: (entry: Entry) => void;
   /** Ids of files that could not be read and were left in place: never overwritten. */
   readonly unavailableIds: ReadonlySet<string>;
+}
+
+/** What a new task has: a slot, a place in the queue, or, in the foreground, nothing. */
+interface Standing {
+  readonly slot?: Hold | undefined;
+  readonly place?: Place | undefined;
 }
 
 /** A checked spec, and what its task will owe. */
@@ -59,7 +65,7 @@ export class Registration {
 
   #parse(spec: unknown): OwingSpec {
     const parsed = parseSpec(spec, this.#parts.kinds);
-    parsed.signal?.throwIfAborted();
+    if (!parsed.detached) parsed.signal?.throwIfAborted();
     return { ...parsed, owed: this.#parts.owe(parsed.hooks) };
   }
 
@@ -82,15 +88,17 @@ export class Registration {
 
   async #registerNew(spec: OwingSpec): Promise<TaskRecord> {
     const taskId = this.#reserveId(spec);
-    let slot: Hold | undefined;
+    let standing: Standing | undefined;
     try {
-      slot = this.#takeSlot(spec);
-      const queued = spec.detached && !slot;
-      const entry = await this.#record(spec, taskId, slot, queued);
+      standing = this.#takeSlot(spec);
+      const entry = await this.#record(spec, taskId, standing);
       this.#parts.onRegistered(entry);
-      return queued ? this.#enqueue(entry, spec) : await this.#launch(entry, spec);
+      return standing.place ? this.#enqueue(entry, spec, standing.place) : await this.#launch(entry, spec);
     } catch (error) {
-      if (!this.#core.table.get(taskId)) slot?.release();
+      if (!this.#core.table.get(taskId)) {
+        standing?.slot?.release();
+        if (standing?.place) this.#parts.queue.leave(standing.place);
+      }
       throw error;
     } finally {
       this.#ids.delete(taskId);
@@ -110,24 +118,25 @@ export class Registration {
     return id;
   }
 
-  /** Foreground work takes none; no slot for detached work means: queue. Throws `CAPACITY_EXCEEDED`. */
-  #takeSlot({ detached, slot, group, whenFull }: ParsedSpec): Hold | undefined {
-    const { slots } = this.#parts;
+  /** A slot, or a place in the queue; foreground work takes neither. Throws `CAPACITY_EXCEEDED`. */
+  #takeSlot({ detached, slot, group, whenFull }: ParsedSpec): Standing {
+    const { slots, queue } = this.#parts;
     if (slot) {
       const hold = slots.claim(slot, group);
-      if (detached) return hold;
+      if (detached) return { slot: hold };
       hold.release();
     }
-    if (!detached) return undefined;
+    if (!detached) return {};
     const hold = slots.tryTake(group);
-    if (!hold && (whenFull ?? this.#core.settings.whenFull) === 'reject') throw slots.full(group);
-    return hold;
+    if (hold) return { slot: hold };
+    if ((whenFull ?? this.#core.settings.whenFull) === 'reject') throw slots.full(group);
+    return { place: queue.enter(group) };
   }
 
-  async #record(spec: OwingSpec, taskId: string, slot: Hold | undefined, queued: boolean): Promise<Entry> {
+  async #record(spec: OwingSpec, taskId: string, { slot, place }: Standing): Promise<Entry> {
     const fresh = this.#freshRecord(spec, taskId);
     const entry = new Entry(fresh, this.#core.table.nextSeq(), spec.kind);
-    await this.#core.ledger.change(entry, (record) => (queued ? { ...record } : this.#parts.launcher.begun(record)));
+    await this.#core.ledger.change(entry, (record) => (place ? { ...record } : this.#parts.launcher.begun(record)));
     entry.slot = slot;
     this.#core.table.add(entry);
     return entry;
@@ -162,13 +171,11 @@ export class Registration {
     };
   }
 
-  #enqueue(entry: Entry, spec: ParsedSpec): TaskRecord {
+  #enqueue(entry: Entry, spec: ParsedSpec, place: Place): TaskRecord {
     this.#parts.deadlines.arm(entry);
     this.#core.emit('task:queued', { task: entry.view });
     const queued = entry.view;
-    this.#parts.queue.add({ entry, kind: spec.kind, input: spec.input, callerWaits: false });
-    // A slot may have become free while the record was written.
-    this.#parts.queue.drain();
+    this.#parts.queue.fill(place, { entry, kind: spec.kind, input: spec.input, callerWaits: false });
     return queued;
   }
 

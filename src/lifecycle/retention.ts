@@ -84,7 +84,7 @@ export class Retention {
   #remove(entry: Entry): Promise<boolean> {
     return entry.exclusive(async () => {
       if (!this.#core.table.has(entry) || !isPrunable(entry.record)) return false;
-      await this.#core.store.remove(entry.taskId);
+      await this.#core.ledger.remove(entry);
       this.#core.table.remove(entry);
       this.#ended.detached.delete(entry);
       this.#ended.foreground.delete(entry);

@@ -45,7 +45,7 @@ export class Settlement {
 
   async #write(entry: Entry, outcome: Outcome): Promise<void> {
     const inline = this.#fits(entry, outcome.result);
-    // The result's own file first: a record that says "completed" must find it there.
+    // The result's own file first: a record that vouches for it must find it there.
     if (outcome.result !== undefined && !inline) await this.#core.store.putResult(entry.taskId, outcome.result);
     await this.#core.ledger.change(
       entry,
@@ -85,7 +85,8 @@ function settled(record: TaskRecord, outcome: Outcome, inline: boolean): TaskRec
     hooks: owesNothing(record, outcome) ? withdrawn(record.hooks) : record.hooks,
     ...(stopReason !== undefined && { stopReason }),
     ...(status === 'failed' && outcome.error && { error: outcome.error }),
-    ...(inline && outcome.result !== undefined && { result: outcome.result }),
+    ...(outcome.result !== undefined &&
+      (inline ? { result: outcome.result } : { resultBytes: jsonBytes(outcome.result) })),
   };
 }
 
@@ -130,13 +131,18 @@ export function failure(error: TaskError): Pick<Outcome, 'ending' | 'error'> {
 
 /** A thrown value as it goes on record. */
 export function describeError(thrown: unknown): TaskError {
-  const error = asError(thrown);
+  const error = isErrorLike(thrown) ? thrown : asError(thrown);
   const code = (thrown as { code?: unknown } | null | undefined)?.code;
   return {
     name: cutText(String(error.name || 'Error'), 256),
     message: cutText(String(error.message), MAX_TEXT_BYTES),
     ...((typeof code === 'string' || typeof code === 'number') && { code: cutText(String(code), 256) }),
   };
+}
+
+function isErrorLike(value: unknown): value is { name: string; message: string } {
+  const { name, message } = (value ?? {}) as { name?: unknown; message?: unknown };
+  return typeof name === 'string' && typeof message === 'string';
 }
 
 /** A detail patch of the host's as JSON. */

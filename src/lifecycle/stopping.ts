@@ -7,7 +7,7 @@ import { BackgroundTaskError } from '../errors.js';
 import { cutText } from '../task/json.js';
 import { MAX_TEXT_BYTES, type TaskRecord } from '../task/record.js';
 import type { StopCause, TaskStop } from '../task/types.js';
-import { type Core, expectManaged, isOwnershipLost, toTaskError } from './core.js';
+import { type Core, expectManaged, isOver, toTaskError } from './core.js';
 import type { Deadlines } from './deadlines.js';
 import { type Entry, withdrawn } from './entry.js';
 import type { Looker } from './look.js';
@@ -61,6 +61,7 @@ export class Stopping {
     return entry.exclusive(async () => {
       if (!entry.active) return;
       const kind = expectManaged(entry);
+      if (entry.record.status === 'queued') return this.#dequeue(entry, request);
       if (kind.start && !kind.stop) {
         throw new BackgroundTaskError(
           'INVALID_SPEC',
@@ -69,9 +70,9 @@ export class Stopping {
         );
       }
       const graceMs = request.graceMs ?? this.#core.settings.stopGraceMs;
-      if (entry.record.status === 'queued') return this.#dequeue(entry, request);
       await this.#lookFirst(entry);
-      if (!entry.active) return;
+      // What has ended is never called stopped, even while its outcome cannot be written.
+      if (!entry.active || entry.outcome) return;
       await this.#record(entry, request);
       this.#deadlines.clear(entry);
       this.#carryOut(entry, graceMs);
@@ -104,15 +105,16 @@ export class Stopping {
     try {
       await this.#looker.lookNow(entry);
     } catch (error) {
-      if (isOwnershipLost(error)) throw error;
+      if (isOver(error)) throw error;
       this.#core.reportOnce(toTaskError(error, 'STORAGE_FAILED', entry.taskId), entry.taskId);
     }
+    if (this.#over.signal.aborted) throw new BackgroundTaskError('MANAGER_CLOSED', 'the manager is closed');
   }
 
   /** A queued task has nothing to signal: it ends with its stop in one write, and from this moment it must not start. */
   async #dequeue(entry: Entry, request: StopRequest): Promise<void> {
     this.#queue.remove(entry);
-    entry.note({ stop: this.#stopOf(request) });
+    entry.note({ stop: entry.working.stop ?? this.#stopOf(request) });
     if (request.skipHooks) entry.note({ skipHooks: true });
     await this.#settlement.settle(entry, { ending: 'gone', endedAt: this.#core.notBefore(entry.record) });
   }
@@ -136,7 +138,7 @@ export class Stopping {
         },
       );
     } catch (error) {
-      if (isOwnershipLost(error)) throw error;
+      if (isOver(error)) throw error;
       entry.note({ stop, ...(request.skipHooks && { skipHooks: true }) });
       this.#core.reportOnce(error, entry.taskId);
     }

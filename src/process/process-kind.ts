@@ -93,7 +93,7 @@ class Processes {
     this.#limits = new OutputLimits(clock, {
       freeze: async (taskId) => {
         const work = this.#works.get(taskId);
-        if (work && !attached) await freeze(work);
+        if (work && !attached) await freeze(work, clock);
       },
       onExceeded: (taskId) => options.onOutputLimit(taskId),
       onError,
@@ -148,19 +148,20 @@ class Processes {
   }
 
   async stop(task: ProcessTask, how: 'terminate' | 'kill'): Promise<void> {
+    const { clock } = this.#options;
     const work = this.#workOf(task);
     if (attached) return work.signalSupervisor('SIGKILL');
     const where = this.#whereabouts(work, task);
     if (where === 'perished') return;
     if (!work.own) await this.#find(work, task, where);
     if (how === 'terminate') {
-      await terminate(work);
-      const age = this.#options.clock.now() - (task.startedAt ?? 0);
-      if (age < YOUNG_MS) this.#later(work, SECOND_ASKING_MS, () => terminate(work));
+      await terminate(work, clock);
+      const age = clock.now() - (task.startedAt ?? 0);
+      if (age < YOUNG_MS) this.#later(work, SECOND_ASKING_MS, () => terminate(work, clock));
       return;
     }
     this.#limits.disarm(task.taskId);
-    await kill(work, this.#options.clock);
+    await kill(work, clock);
     // Of a supervisor elsewhere nothing but its record tells that it ended.
     if (where === 'here' && !this.#afterStop.has(task.taskId)) {
       this.#later(work, LAST_WORDS_MS, () => killSupervisor(work));

@@ -3,20 +3,23 @@
  * scanning again for those that were born or went their own way meanwhile.
  */
 import type { Clock } from '../clock.js';
+import { Slices } from '../store/slices.js';
 import { keyOf, type Work } from './work.js';
 
 /** A tree that still grows after this long will meet the next call. */
 const KILL_ROUNDS_MS = 5_000;
 
 /** Asks everybody to end. Who is stopped (SIGSTOP) goes on, or it could not. */
-export async function terminate(work: Work): Promise<void> {
+export async function terminate(work: Work, clock: Clock): Promise<void> {
   const asked = new Set<string>();
+  const slices = new Slices(clock);
   // Twice, for who left the group while the first scan went on. Not for longer: what comes then may be there to clean up.
   for (const round of [1, 2]) {
     const group = round === 1 ? await work.signalGroup('SIGTERM', 'SIGCONT') : await work.supervisorLives();
     for (const row of await work.members()) {
       if ((group && row.pgid === work.pid) || asked.has(keyOf(row))) continue;
       asked.add(keyOf(row));
+      await slices.pause();
       await work.signal(row, 'SIGTERM');
       await work.signal(row, 'SIGCONT');
     }
@@ -31,6 +34,7 @@ export async function kill(work: Work, clock: Clock): Promise<void> {
   const supervised = await work.signalGroup('SIGSTOP');
   try {
     const killed = new Set<string>();
+    const slices = new Slices(clock);
     const over = clock.monotonic() + KILL_ROUNDS_MS;
     for (let found = 1; found > 0 && clock.monotonic() < over; ) {
       found = 0;
@@ -38,6 +42,7 @@ export async function kill(work: Work, clock: Clock): Promise<void> {
         if ((supervised && row.pid === work.pid) || killed.has(keyOf(row))) continue;
         killed.add(keyOf(row));
         found++;
+        await slices.pause();
         await work.signal(row, 'SIGKILL');
       }
     }
@@ -52,9 +57,10 @@ export async function killSupervisor(work: Work): Promise<void> {
 }
 
 /** Makes everybody stand still where they are. */
-export async function freeze(work: Work): Promise<void> {
+export async function freeze(work: Work, clock: Clock): Promise<void> {
   await work.signalGroup('SIGSTOP');
   const frozen = new Set<string>();
+  const slices = new Slices(clock);
   for (let found = 1; found > 0; ) {
     found = 0;
     const group = await work.supervisorLives();
@@ -62,6 +68,7 @@ export async function freeze(work: Work): Promise<void> {
       if ((group && row.pgid === work.pid) || frozen.has(keyOf(row))) continue;
       frozen.add(keyOf(row));
       found++;
+      await slices.pause();
       await work.signal(row, 'SIGSTOP');
     }
   }

@@ -3,7 +3,7 @@ import { rmSync } from 'node:fs';
 import { access, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { BackgroundTaskError, type BackgroundTaskManager, readTasks } from '../../src/index.js';
+import { type BackgroundTaskError, type BackgroundTaskManager, readTasks } from '../../src/index.js';
 import { canMount, fillDisk, killAllAfterwards, lives, onDisk, slotsAddUp, tinyDisk } from '../helpers/faults.js';
 import { supervisors } from '../helpers/host.js';
 import { deferred, openManager } from '../helpers/manager.js';
@@ -39,7 +39,12 @@ describe.skipIf(!canMount())('a full disk under a manager (needs the right to mo
     let refusal: unknown;
     for (let n = 0; refusal === undefined; n++) {
       await manager
-        .registerTask({ kind: 'function', taskId: `t${n}`, description: 'x'.repeat(1 + ((n * 997) % 3000)), run: () => n })
+        .registerTask({
+          kind: 'function',
+          taskId: `t${n}`,
+          description: 'x'.repeat(1 + ((n * 997) % 3000)),
+          run: () => n,
+        })
         .then(() => registered.push(`t${n}`))
         .catch((error: unknown) => {
           refusal = error;
@@ -50,7 +55,8 @@ describe.skipIf(!canMount())('a full disk under a manager (needs the right to mo
     expect(refusal).toMatchObject({ code: 'STORAGE_FAILED', cause: { code: 'ENOSPC' } });
     expect(registered.length).toBeGreaterThan(3);
     // What is still being written holds pages that it may give back: so only once all were told or refused.
-    const isToldOf = (id: string) => manager.getTask(id)?.endedAt !== null || errors.some(({ taskId }) => taskId === id);
+    const isToldOf = (id: string) =>
+      manager.getTask(id)?.endedAt !== null || errors.some(({ taskId }) => taskId === id);
     await until(() => registered.every(isToldOf));
     const filler = fillDisk(directory);
 
@@ -82,14 +88,20 @@ describe.skipIf(!canMount())('a full disk under a manager (needs the right to mo
     expect(manager.status().slots.used).toBe(0);
     await manager.close();
     const next = await openManager({ directory });
-    for (const taskId of ['inside', 'outside', 'later']) expect(onDisk(directory, taskId)).toEqual(next.getTask(taskId));
+    for (const taskId of ['inside', 'outside', 'later'])
+      expect(onDisk(directory, taskId)).toEqual(next.getTask(taskId));
   });
 
   it('is freed by stopping the one that fills it, whose end is not lost', async () => {
     const directory = disk(256);
     const manager = await openManager({ directory, fsync: true, reconcileIntervalMs: 50, stopGraceMs: 2_000 });
     const errors = errorsOf(manager);
-    await manager.registerTask({ kind: 'process', taskId: 'flood', description: '', command: 'exec 2>/dev/null; trap "exit 9" TERM; while :; do yes | head -c 4096; sleep 0.01; done' });
+    await manager.registerTask({
+      kind: 'process',
+      taskId: 'flood',
+      description: '',
+      command: 'exec 2>/dev/null; trap "exit 9" TERM; while :; do yes | head -c 4096; sleep 0.01; done',
+    });
     await until(async () => (await manager.readOutput('flood')).size > 100_000);
     // Not a byte more: neither the stop nor the exit record can be written now.
     const filler = fillDisk(directory);
@@ -122,12 +134,20 @@ describe.skipIf(!canMount())('a full disk under a manager (needs the right to mo
     });
     const filler = fillDisk(directory);
     await writeFile(join(elsewhere, 'gate'), '');
-    await until(() => access(join(elsewhere, 'ended')).then(() => true, () => false));
+    await until(() =>
+      access(join(elsewhere, 'ended')).then(
+        () => true,
+        () => false,
+      ),
+    );
     await manager.reconcile().catch(() => undefined);
     expect(manager.getTask('ends')).toMatchObject({ status: 'running' });
     expect(lives(supervisor!)).toBe(true);
     rmSync(filler);
-    expect(await manager.waitForTask('ends')).toMatchObject({ status: 'failed', details: { exitCode: 42, signal: null } });
+    expect(await manager.waitForTask('ends')).toMatchObject({
+      status: 'failed',
+      details: { exitCode: 42, signal: null },
+    });
   });
 
   it('does not keep a host from closing: the directory is given up, and the next one judges anew', async () => {

@@ -39,13 +39,29 @@ describe('a host that ends in the middle of things', () => {
   it.each([
     ['process.exit in a listener', `manager.on('task:settled', () => process.exit(3)); ${short}`, 3],
     ['process.exit in a listener to the start', `manager.on('task:started', () => process.exit(3)); ${short}`, 3],
-    ['process.exit in a hook', `manager.addHook('leave', () => process.exit(3)); ${short}; await manager.waitForIdle();`, 3],
-    ['an exception that nobody caught', `manager.on('task:settled', () => setTimeout(() => { throw new Error('uncaught'); })); ${short}; await manager.waitForIdle();`, 1],
-    ['a rejection that nobody handled', `manager.on('task:settled', () => void Promise.reject(new Error('unhandled'))); ${short}; await manager.waitForIdle();`, 1],
+    [
+      'process.exit in a hook',
+      `manager.addHook('leave', () => process.exit(3)); ${short}; await manager.waitForIdle();`,
+      3,
+    ],
+    [
+      'an exception that nobody caught',
+      `manager.on('task:settled', () => setTimeout(() => { throw new Error('uncaught'); })); ${short}; await manager.waitForIdle();`,
+      1,
+    ],
+    [
+      'a rejection that nobody handled',
+      `manager.on('task:settled', () => void Promise.reject(new Error('unhandled'))); ${short}; await manager.waitForIdle();`,
+      1,
+    ],
     ['SIGTERM, without a handler', `say('ready'); await manager.waitForIdle();`, 'SIGTERM'],
     ['SIGINT, without a handler', `say('ready'); await manager.waitForIdle();`, 'SIGINT'],
     ['SIGHUP, without a handler', `say('ready'); await manager.waitForIdle();`, 'SIGHUP'],
-    ['SIGTERM, with a handler that exits', `process.on('SIGTERM', () => process.exit(3)); say('ready'); await manager.waitForIdle();`, 3],
+    [
+      'SIGTERM, with a handler that exits',
+      `process.on('SIGTERM', () => process.exit(3)); say('ready'); await manager.waitForIdle();`,
+      3,
+    ],
   ] as const)('%s', async (_, script, expected) => {
     const directory = place();
     const host = startHost(`${begin}\n${script}`, directory);
@@ -77,13 +93,17 @@ describe('a host that ends in the middle of things', () => {
     );
     expect(await host.next()).toEqual([true, true]);
     expect(await host.ended, host.stderr()).toBe(0);
-    for (const id of ['sync', 'later']) expect(onDisk(directory, id)).toMatchObject({ status: 'failed', hooks: { bad: { state: 'failed' } } });
+    for (const id of ['sync', 'later'])
+      expect(onDisk(directory, id)).toMatchObject({ status: 'failed', hooks: { bad: { state: 'failed' } } });
   });
 
   it.each([
     ['an object without a prototype', 'Object.create(null)'],
     ['an object that will not be a text', '({ toString() { throw new Error("no"); } })'],
-    ['an error whose message cannot be read', 'Object.defineProperty(new Error("x"), "message", { get() { throw new Error("no"); } })'],
+    [
+      'an error whose message cannot be read',
+      'Object.defineProperty(new Error("x"), "message", { get() { throw new Error("no"); } })',
+    ],
     ['a revoked proxy', '(() => { const { proxy, revoke } = Proxy.revocable({}, {}); revoke(); return proxy; })()'],
   ])('survives it when work, a listener and a hook throw %s', async (_, thrown) => {
     const directory = place();
@@ -121,7 +141,11 @@ describe('a host that ends in the middle of things', () => {
     await within('the end of the host', host.ended);
     expect(supervisors(directory)).toEqual([]);
     for (const id of ['on', 'inside']) {
-      expect(onDisk(directory, id)).toMatchObject({ status: 'killed', stopReason: 'told to go', stop: { cause: 'shutdown' } });
+      expect(onDisk(directory, id)).toMatchObject({
+        status: 'killed',
+        stopReason: 'told to go',
+        stop: { cause: 'shutdown' },
+      });
     }
   });
 });
@@ -131,7 +155,11 @@ describe('close', () => {
     const manager = await openManager({ directory: place() });
     await manager.registerTask({ kind: 'process', description: '', command: 'exec sleep 600' });
     const heard = record(manager);
-    await Promise.all([manager.close({ tasks: 'stop', graceMs: 1_000 }), manager.close(), manager[Symbol.asyncDispose]()]);
+    await Promise.all([
+      manager.close({ tasks: 'stop', graceMs: 1_000 }),
+      manager.close(),
+      manager[Symbol.asyncDispose](),
+    ]);
     await manager.close();
     expect(heard.filter((event) => event.startsWith('task:settled'))).toHaveLength(1);
     await expect(manager.reconcile()).rejects.toMatchObject({ code: 'MANAGER_CLOSED' });
@@ -159,7 +187,12 @@ describe('close', () => {
       }
       if (tasks === 'stop') expect(alive).toEqual([]);
       const next = await openManager({ directory });
-      expect(next.listTasks({ active: true }).map(({ taskId }) => taskId).sort()).toEqual(alive.sort());
+      expect(
+        next
+          .listTasks({ active: true })
+          .map(({ taskId }) => taskId)
+          .sort(),
+      ).toEqual(alive.sort());
       await next.close({ tasks: 'stop', graceMs: 1_000 });
     }
   });
@@ -168,7 +201,12 @@ describe('close', () => {
     const directory = place();
     const manager = await openManager({ directory });
     for (let n = 0; n < 20; n++) {
-      await manager.registerTask({ kind: 'process', taskId: `t${n}`, description: '', command: n % 2 ? 'exec sleep 600' : 'exit 2' });
+      await manager.registerTask({
+        kind: 'process',
+        taskId: `t${n}`,
+        description: '',
+        command: n % 2 ? 'exec sleep 600' : 'exit 2',
+      });
     }
     await until(() => supervisors(directory).length === 10);
     const pass = manager.reconcile().then(
@@ -227,7 +265,10 @@ describe('one owner', () => {
     const manager = await openManager({ directory });
     const { owner } = manager.status();
     for (const other of [directory, `${directory}/.`, `${directory}//`, new URL(`file://${directory}/`)]) {
-      await expect(BackgroundTaskManager.open({ directory: other })).rejects.toMatchObject({ code: 'DIRECTORY_OWNED', owner });
+      await expect(BackgroundTaskManager.open({ directory: other })).rejects.toMatchObject({
+        code: 'DIRECTORY_OWNED',
+        owner,
+      });
     }
     await manager.registerTask({ kind: 'function', taskId: 'on', description: '', run: () => 1 });
     expect(await manager.waitForTask('on')).toMatchObject({ status: 'completed' });
@@ -240,7 +281,8 @@ describe('one owner', () => {
     const opened = await Promise.allSettled(Array.from({ length: 8 }, () => openManager({ directory })));
     const owners = opened.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
     expect(owners).toHaveLength(1);
-    for (const one of opened) if (one.status === 'rejected') expect(one.reason).toMatchObject({ code: 'DIRECTORY_OWNED' });
+    for (const one of opened)
+      if (one.status === 'rejected') expect(one.reason).toMatchObject({ code: 'DIRECTORY_OWNED' });
     await owners[0]!.close();
   });
 
@@ -307,12 +349,15 @@ describe('what holds the process', () => {
   it.each([
     ['importing the package', `say('loaded');`],
     ['an open manager', `await BackgroundTaskManager.open({ directory }); say('open');`],
-    ['a manager with running work of every sort that was never closed', `${begin}
+    [
+      'a manager with running work of every sort that was never closed',
+      `${begin}
       await manager.registerTask({ kind: 'process', taskId: 'limited', description: '', command: 'exec sleep 600', timeoutMs: 500000, maxOutputBytes: 1000 });
       await manager.registerTask({ kind: 'function', taskId: 'asking', description: '', run: ({ requestInput }) => requestInput('?') });
       manager.on('task:settled', () => {});
       manager.addHook('pulled', 'pull');
-      say('open');`],
+      say('open');`,
+    ],
     ['a closed manager', `${begin} await manager.close({ tasks: 'stop', graceMs: 1000 }); say('closed');`],
     ['an open that was refused', `mkdirSync; say('refused');`],
   ])('not %s', async (_, script) => {
@@ -341,12 +386,22 @@ it('a host whose directory is taken away is told, and harms nobody', async () =>
   mkdirSync(directory);
   const manager = await openManager({ directory });
   const fenced = new Promise((resolve) => manager.on('manager:fenced', resolve));
-  await manager.registerTask({ kind: 'function', taskId: 'inside', description: '', run: ({ signal }) => new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason))) });
+  await manager.registerTask({
+    kind: 'function',
+    taskId: 'inside',
+    description: '',
+    run: ({ signal }) => new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason))),
+  });
   const { renameSync } = await import('node:fs');
   renameSync(directory, `${directory}-moved`);
   await manager.reconcile().catch(() => undefined);
   await within('manager:fenced', fenced);
-  await expect(manager.registerTask({ kind: 'function', description: '', run: () => 1 })).rejects.toMatchObject({ code: 'OWNERSHIP_LOST' });
+  await expect(manager.registerTask({ kind: 'function', description: '', run: () => 1 })).rejects.toMatchObject({
+    code: 'OWNERSHIP_LOST',
+  });
   expect(onDisk(`${directory}-moved`, 'inside')).toMatchObject({ status: 'running' });
-  await within('close', manager.close().catch(() => undefined));
+  await within(
+    'close',
+    manager.close().catch(() => undefined),
+  );
 });

@@ -10,7 +10,15 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/clock.js';
 import { BackgroundTaskError, type BackgroundTaskManager, type Task } from '../../src/index.js';
 import { openWith } from '../../src/manager.js';
-import { installFaults, killAllAfterwards, onDisk, processesWith, realFs, slotsAddUp, within } from '../helpers/faults.js';
+import {
+  installFaults,
+  killAllAfterwards,
+  onDisk,
+  processesWith,
+  realFs,
+  slotsAddUp,
+  within,
+} from '../helpers/faults.js';
 import { supervisors } from '../helpers/host.js';
 import { deferred } from '../helpers/manager.js';
 import type { Faults } from '../helpers/store-faults.js';
@@ -68,7 +76,8 @@ function listen(life: Life, manager: BackgroundTaskManager, directory: string): 
     const { task } = payload;
     const record = onDisk(directory, task.taskId);
     for (const key of ['status', 'detached', 'endedAt', 'attempt'] as const) {
-      if (record?.[key] !== task[key]) life.wrongs.push(`${event} ${task.taskId}: ${key} ${task[key]}, on disk ${record?.[key]}`);
+      if (record?.[key] !== task[key])
+        life.wrongs.push(`${event} ${task.taskId}: ${key} ${task[key]}, on disk ${record?.[key]}`);
     }
     if (event === 'task:stopping' && !record?.stop) life.wrongs.push(`${event} ${task.taskId}: no stop on disk`);
     if (event === 'task:settled') life.settled.set(task.taskId, (life.settled.get(task.taskId) ?? 0) + 1);
@@ -191,7 +200,9 @@ function stackOf(): string {
   Error.stackTraceLimit = 30;
   const { stack = '' } = new Error();
   Error.stackTraceLimit = limit;
-  const frames = stack.split('\n').filter((line) => line.includes('/src/') || /node_modules\/(?:write-file|proper)/.test(line));
+  const frames = stack
+    .split('\n')
+    .filter((line) => line.includes('/src/') || /node_modules\/(?:write-file|proper)/.test(line));
   return frames
     .slice(0, 3)
     .map((line) => line.trim().replace(/.*\/(src|node_modules)\//, '$1/'))
@@ -205,7 +216,10 @@ async function afterwards(life: Life, directory: string, at: string): Promise<vo
   next.on('*', (event, payload) => void heard.push(`${event} ${JSON.stringify(payload)}`));
   await new Promise((resolve) => setTimeout(resolve, 0));
   const tasks = new Map(next.listTasks({ includeForeground: true }).map((task) => [task.taskId, task]));
-  expect(heard.filter((line) => line.startsWith('record:rejected') || line.startsWith('error')), at).toEqual([]);
+  expect(
+    heard.filter((line) => line.startsWith('record:rejected') || line.startsWith('error')),
+    at,
+  ).toEqual([]);
   for (const taskId of life.acknowledged) {
     const task = tasks.get(taskId);
     if (!task) expect(life.doomed, `${at}: ${taskId} is gone`).toContain(taskId);
@@ -233,10 +247,12 @@ function expectLegal(task: Task, life: Life, hadExit: boolean, at: string): void
   if (hadExit) expect(task.status, text).not.toBe('lost');
   expect(legal[task.taskId], text).toContain(task.status);
   if (task.taskId === 'quick') expect(task, text).toMatchObject({ details: { exitCode: 3 } });
-  if (task.status === 'failed' && task.taskId !== 'quick') expect(task, text).toMatchObject({ details: { exitCode: 143 } });
+  if (task.status === 'failed' && task.taskId !== 'quick')
+    expect(task, text).toMatchObject({ details: { exitCode: 143 } });
   if (task.status === 'completed') expect(task, text).toMatchObject({ result: { done: true } });
   const before = life.last.get(task.taskId);
-  if (before && before.endedAt !== null) expect(task, text).toMatchObject({ status: before.status, endedAt: before.endedAt });
+  if (before && before.endedAt !== null)
+    expect(task, text).toMatchObject({ status: before.status, endedAt: before.endedAt });
 }
 
 describe.each(codes.map((code, index) => ({ code, index })))('$code', ({ code, index }) => {

@@ -11,7 +11,7 @@ export type ImportGraph = ReadonlyMap<string, readonly string[]>;
  * Bottom first. A part may import parts that stand before it, and itself. `errors.ts` and `clock.ts` may be imported by all; for its
  * types `errors.ts` may look into `task`, where the rule against cycles between files keeps it honest.
  */
-export const layers: readonly (readonly string[])[] = [
+const layers: readonly (readonly string[])[] = [
   ['clock.ts', 'errors.ts', 'task'],
   ['legacy'],
   ['store'],

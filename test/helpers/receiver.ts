@@ -14,6 +14,8 @@ export interface Received {
   readonly path: string;
   readonly headers: IncomingMessage['headers'];
   readonly body: string;
+  /** The name that a TLS client asked for; `false`: none. Absent without TLS. */
+  readonly servername?: string | false;
 }
 
 export interface Receiver {
@@ -37,7 +39,9 @@ export async function receiver(
   const listener: RequestListener = async (request, response) => {
     let body = '';
     for await (const chunk of request.setEncoding('utf8')) body += chunk;
-    const one = { method: request.method!, path: request.url!, headers: request.headers, body };
+    const { servername } = request.socket as { servername?: string | false };
+    const sni = servername === undefined ? {} : { servername };
+    const one = { method: request.method!, path: request.url!, headers: request.headers, body, ...sni };
     received.push(one);
     reply(response, one);
   };

@@ -1,5 +1,5 @@
 /* Work outside the host, kept in memory: what a kind with `start` and `probe` sees of it, and what a test says of it. */
-import { cpSync, readdirSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { defineTaskKind, type JsonValue, type Probe } from '../../src/index.js';
@@ -62,7 +62,9 @@ export class World {
   /** A world of its own that goes on from here. */
   fork(): World {
     const fork = new World();
-    for (const [taskId, job] of this.jobs) fork.jobs.set(taskId, structuredClone(job));
+    for (const [taskId, job] of this.jobs) {
+      fork.jobs.set(taskId, { ...job, attempts: [...job.attempts], stops: [...job.stops], inputs: [...job.inputs] });
+    }
     fork.onStop = this.onStop;
     fork.onInput = this.onInput;
     return fork;
@@ -112,13 +114,27 @@ export async function afterKill(directory: string): Promise<string> {
   return copy;
 }
 
-/** The part of `afterKill` that happens in one go. */
-export function copyNow(directory: string, copy: string): void {
-  for (const name of readdirSync(directory)) {
+/** The part of `afterKill` that happens in one go. What a write under way removes meanwhile is left out, as a kill would leave it out. */
+export function copyNow(from: string, to: string): void {
+  mkdirSync(to, { recursive: true, mode: 0o700 });
+  for (const { name } of there(() => readdirSync(from, { withFileTypes: true })) ?? []) {
     if (name === '.owner') continue;
-    cpSync(join(directory, name), join(copy, name), {
-      recursive: true,
-      filter: (path) => !path.endsWith('.tmp'),
-    });
+    const [source, target] = [join(from, name), join(to, name)];
+    if (there(() => statSync(source))?.isDirectory()) copyNow(source, target);
+    else there(() => copyFileSync(source, target));
   }
+}
+
+function there<T>(look: () => T): T | undefined {
+  try {
+    return look();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+/** The record as it is on disk at this moment. */
+export function onDisk(directory: string, taskId: string): any {
+  return JSON.parse(readFileSync(join(directory, `${taskId}.json`), 'utf8'));
 }

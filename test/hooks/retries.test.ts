@@ -181,6 +181,22 @@ describe('attempts that fail', () => {
   });
 });
 
+it('a clock that jumps while the failed attempt is written neither stretches the wait nor skips it', async () => {
+  for (const jump of [-7_200_000, 7_200_000]) {
+    const { hook, at, clock } = failing(new Error('no'));
+    const { outbox, port } = openOutbox({ hook }, { clock });
+    const written = deferred();
+    port.slow = () => (port.writes.length === 0 ? written.promise : undefined);
+    outbox.start();
+    outbox.offer(port.add({ taskId: 'a' }));
+    await settle();
+    clock.jump(jump);
+    written.resolve();
+    await clock.advance(30_000);
+    expect(at).toHaveLength(2);
+  }
+});
+
 describe('the time limit', () => {
   it('aborts the signal, counts as a failure, and whatever comes later changes nothing', async () => {
     const late = deferred();

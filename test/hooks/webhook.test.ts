@@ -553,9 +553,9 @@ describe('https', () => {
       ok: false,
       error: { code: 'DEPTH_ZERO_SELF_SIGNED_CERT' },
     });
-    expect(received.map(({ path, headers }) => [path, headers.host])).toEqual([
-      ['/a', `hook.test:${port}`],
-      ['/b', `127.0.0.1:${port}`],
+    expect(received.map(({ path, headers, servername }) => [path, headers.host, servername])).toEqual([
+      ['/a', `hook.test:${port}`, 'hook.test'],
+      ['/b', `127.0.0.1:${port}`, false],
     ]);
   });
 

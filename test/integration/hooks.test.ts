@@ -19,7 +19,9 @@ const quick = { minDelayMs: 0, maxDelayMs: 2 };
 describe('1,000 tasks and hooks that fail at random half of the time', () => {
   const TASKS = 1_000;
 
-  it('with enough attempts all are delivered; with the default of 4 those given up are failed, and redeliver brings them home', async () => {
+  it('with enough attempts all are delivered; with the default of 4 those given up are failed, and redeliver brings them home', {
+    timeout: 120_000,
+  }, async () => {
     const directory = await scratch();
     const atOnce = { now: 0, most: 0 };
     const patient = flakyHook(1, atOnce);
@@ -109,7 +111,7 @@ describe('no hook fires before its outcome is on disk', () => {
   });
 
   // Every call that changes a file, from the end of the work until its delivery is on record.
-  it('with the host killed at every write of a settlement', async () => {
+  it('with the host killed at every write of a settlement', { timeout: 120_000 }, async () => {
     const script = `
       const { createRequire, syncBuiltinESMExports } = await import('node:module');
       const fs = createRequire(import.meta.url)('node:fs');

@@ -96,7 +96,7 @@ describe('hosts killed with SIGKILL at random moments while 50 tasks settle', ()
         `${figures.killed} kills (seed ${seed}): ${figures.tasks} deliveries, ${figures.arrivals} arrivals, ${figures.arrivedTwice} arrived more than once (${share} %)\n`,
       );
     },
-    Math.max(60_000, rounds * 6_000),
+    Math.max(120_000, rounds * 6_000),
   );
 
   function callback({ url }: Endpoint) {

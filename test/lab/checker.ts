@@ -37,6 +37,12 @@ const isDelivery = (value: unknown) =>
   optional(isError)(value.lastError) &&
   optional(isTime)(value.nextAttemptAt) &&
   optional(isTime)(value.deliveredAt);
+const isProgress = (value: unknown) =>
+  isObject(value) &&
+  optional(isText)(value.message) &&
+  optional(Number.isFinite)(value.current) &&
+  optional(Number.isFinite)(value.total) &&
+  isTime(value.updatedAt);
 
 const FIELDS: Readonly<Record<string, (value: any) => boolean>> = {
   schemaVersion: (value) => value === 1,
@@ -57,7 +63,11 @@ const FIELDS: Readonly<Record<string, (value: any) => boolean>> = {
   owner: orNull(isOwner),
   stop: optional((value) => isObject(value) && CAUSES.includes(value.cause) && optional(isText)(value.reason) && isTime(value.requestedAt)),
   stopReason: optional(isText),
-  progress: optional((value) => isObject(value) && isTime(value.updatedAt)),
+  queueTimeoutMs: optional(isTime),
+  detachOnTimeout: optional((value) => typeof value === 'boolean'),
+  detachTimeoutMs: optional(isTime),
+  progress: optional(isProgress),
+  lastInput: optional((value) => isObject(value) && isText(value.prompt) && value.value !== undefined && isTime(value.answeredAt)),
   waitingFor: optional((value) => isObject(value) && isText(value.prompt) && isTime(value.requestedAt)),
   error: optional(isError),
   details: isObject,

@@ -99,7 +99,7 @@ export class Lab {
       this.trialCount += (await work(trial)) ?? 1;
     } catch (error) {
       this.trialCount++;
-      trial.violation(error instanceof Error ? (error.stack ?? error.message) : String(error));
+      trial.violation(describe(error));
     }
   }
 }
@@ -143,6 +143,11 @@ export class Trial {
   check(ok: boolean, message: string): void {
     if (!ok) this.violation(message);
   }
+}
+
+/** What was thrown, and where. */
+export function describe(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? error.message).split('\n').slice(0, 4).join('\n') : String(error);
 }
 
 export const range = (length: number): number[] => Array.from({ length }, (_, index) => index);

@@ -10,7 +10,7 @@
  */
 import { parseArgs } from 'node:util';
 import { experiments } from './experiments/index.js';
-import { type Experiment, Lab, type Mode } from './lab.js';
+import { describe, type Experiment, Lab, type Mode } from './lab.js';
 import { runMutations } from './mutations/run.js';
 import { hasPassed, type RowResult, summary, table } from './report.js';
 
@@ -63,7 +63,7 @@ async function runRow(experiment: Experiment): Promise<{ result: RowResult; mess
   const started = performance.now();
   const skipped = experiment.unavailable?.();
   const lab = new Lab(experiment, mode, seed);
-  if (skipped === undefined) await within(LIMIT_MS[mode], experiment.run(lab)).catch((error) => lab.violation(`${error?.stack ?? error}`));
+  if (skipped === undefined) await within(LIMIT_MS[mode], experiment.run(lab)).catch((error) => lab.violation(describe(error)));
   const seconds = (performance.now() - started) / 1000;
   const { trialCount: trials, violationCount: violations, notes, messages } = lab;
   return { result: { row, what, seed, trials, violations, notes, seconds, skipped }, messages };

@@ -45,6 +45,10 @@ export function isAlive(pid: number): boolean {
   return stat !== '' && state !== 'Z' && state !== 'X';
 }
 
+export function childrenOf(pid: number): number[] {
+  return read(`/proc/${pid}/task/${pid}/children`).split(' ').filter(Boolean).map(Number);
+}
+
 /** SIGKILL; one that is gone already is none the worse. */
 export function killHard(pid: number): void {
   try {

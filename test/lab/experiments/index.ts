@@ -1,7 +1,14 @@
 import type { Experiment } from '../lab.js';
 import { absence } from './absence.js';
+import { deliveries } from './deliveries.js';
+import { manyTasks, soak } from './endurance.js';
 import { faults } from './faults.js';
 import { killsAtRandom, killsEverywhere, killsInRegistration, launchesOnce } from './kills.js';
+import { badNeighbours } from './listeners.js';
+import { modelBased } from './model.js';
+import { falselyLost, ownershipRaces } from './owners.js';
+import { powerCuts } from './power.js';
+import { damagedRecords } from './records.js';
 import { slotLimit } from './slots.js';
 import { strangers } from './strangers.js';
 import { trees } from './trees.js';
@@ -14,7 +21,16 @@ export const experiments: readonly Experiment[] = [
   launchesOnce,
   absence,
   faults,
+  damagedRecords,
+  modelBased,
+  ownershipRaces,
   slotLimit,
   strangers,
+  falselyLost,
   trees,
+  deliveries,
+  powerCuts,
+  manyTasks,
+  badNeighbours,
+  soak,
 ];

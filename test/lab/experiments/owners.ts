@@ -5,7 +5,7 @@ import { readDisk } from '../checker.js';
 import { Host } from '../host.js';
 import { type Experiment, range, type Trial } from '../lab.js';
 import { readTasks } from '../library.js';
-import { supervisors } from '../processes.js';
+import { childrenOf, supervisors } from '../processes.js';
 
 const CONTENDERS = 6;
 const ROUNDS = 10;
@@ -16,13 +16,17 @@ const IMPATIENT = { foreignOwnerTimeoutMs: 200 };
 
 interface Contender {
   readonly host: Host;
+  /** As it knows itself: in a namespace of its own that is another number than ours. */
   readonly pid: number;
+  /** As we know it. */
+  readonly ourPid: number;
 }
 
 async function contender(trial: Trial, wrapper?: readonly string[]): Promise<Contender> {
   const host = new Host({ sandbox: trial.sandbox, script: 'contender.mjs', plan: {}, wrapper });
   const { ready } = await host.next();
-  return { host, pid: ready };
+  const own = host.child.pid!;
+  return { host, pid: ready, ourPid: wrapper ? childrenOf(own)[0]! : own };
 }
 
 async function ask({ host }: Contender, order: string, more: object = {}): Promise<any> {
@@ -116,12 +120,12 @@ async function suspendOwner(trial: Trial, namespaces: boolean): Promise<void> {
   await ask(owner, 'work', { prefix: 'a', ms: 300 });
   for (const turn of range(random.int(1, 3))) {
     await ask(owner, 'clock', { by: random.pick(JUMPS) });
-    const stopped = stopAll(trial, owner);
+    process.kill(owner.ourPid, 'SIGSTOP');
     const answer = await open(challenger, trial);
     trial.check(answer.refused === 'DIRECTORY_OWNED', `turn ${turn}: a stopped owner was robbed: ${JSON.stringify(answer)}`);
     noneLost(trial, (await readTasks(directory)).tasks, `turn ${turn}, while it was stopped`);
     await pause(random.int(0, 200));
-    stopped.resume();
+    process.kill(owner.ourPid, 'SIGCONT');
     await ask(owner, 'clock', { by: random.pick(JUMPS) });
   }
   const outcome = await ask(owner, 'outcome');
@@ -138,10 +142,4 @@ async function suspendOwner(trial: Trial, namespaces: boolean): Promise<void> {
 
 function noneLost(trial: Trial, tasks: Iterable<{ readonly taskId?: string; readonly status?: string }>, when: string): void {
   for (const { taskId, status } of tasks) trial.check(status !== 'lost', `${taskId} is lost, ${when}`);
-}
-
-/** Stops the owner's own process, wherever it counts. */
-function stopAll(_trial: Trial, owner: Contender): { resume(): void } {
-  owner.host.signal('SIGSTOP');
-  return { resume: () => owner.host.signal('SIGCONT') };
 }

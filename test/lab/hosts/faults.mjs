@@ -25,13 +25,21 @@ async function openUnderFault({ directory, steps, ...fault }) {
   }
 }
 
-/** Everything ends, every slot is given back. */
-async function comeRight(manager) {
-  await manager.reconcile();
-  await manager.stopAll({ filter: { metadata: { endless: true } } });
-  // Whose answer was refused still waits for one.
-  await manager.stopAll({ filter: { status: 'waiting' } });
-  const idle = await manager.waitForIdle({ timeoutMs: IDLE_MS });
+/** Everything ends, every slot is given back, once the steps that were left behind are through as well. */
+async function comeRight(manager, rest) {
+  let through = false;
+  rest.then(() => {
+    through = true;
+  });
+  const deadline = performance.now() + IDLE_MS;
+  let idle = false;
+  while (!idle && performance.now() < deadline) {
+    await manager.reconcile();
+    await manager.stopAll({ filter: { metadata: { endless: true } } });
+    // Whose answer was refused still waits for one.
+    await manager.stopAll({ filter: { status: 'waiting' } });
+    idle = (await manager.waitForIdle({ timeoutMs: 50 })) && through;
+  }
   const { slots, running, queued, waiting } = manager.status();
   return { idle, slots: slots.used, active: running + queued + waiting };
 }
@@ -40,14 +48,14 @@ async function trial(told) {
   Object.assign(plan, told);
   const { manager, refused, calls } = await openUnderFault(told);
   listen(manager);
-  await play(manager, told.steps, { ...plan, patienceMs: told.forEver ? 30 : 2_000 });
+  const { rest } = await play(manager, told.steps, { ...plan, patienceMs: told.forEver ? 30 : 2_000 });
   const counted = calls ?? labFs.count;
   labFs.arm({ directory: told.directory, mode: 'off' });
-  const here = await comeRight(manager);
+  const here = await comeRight(manager, rest);
   await manager.close();
   const next = await openManager(told.directory, options);
   listen(next);
-  const there = await comeRight(next);
+  const there = await comeRight(next, Promise.resolve());
   await next.close();
   await pause(0);
   return { refused, calls: counted, here, there };

@@ -125,9 +125,9 @@ function halved(name, args) {
   return [target, bytes, from, size >> 1, typeof data === 'string' ? offset : position];
 }
 
-/** Puts a call on record: once as it begins and once as it has succeeded, since calls overlap. */
+/** Puts a call on record: once as it begins and once as it has succeeded, since calls overlap. Folders are opened to be synced. */
 function begin(name, args, { target, changes }) {
-  if (!changes || plan.mode !== 'record') return () => undefined;
+  if (plan.mode !== 'record' || !(changes || (target && name === 'open'))) return () => undefined;
   const id = ++sequence;
   const put = (line) => real.writeSync(log, `${JSON.stringify({ id, call: name, ...target, ...line })}\n`);
   put({ phase: 'begin', ...(name === 'open' && { flags: args[1] }), ...(/^(?:write|append)/.test(name) && dataOf(name, args)) });

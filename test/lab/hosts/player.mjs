@@ -70,17 +70,23 @@ export const steps = {
   pause: (_manager, { ms }) => pause(ms),
 };
 
-/** Plays the lanes side by side. A refusal is written down; the lane goes on, also from a step that takes longer than it has patience for. */
+/**
+ * Plays the lanes side by side. A refusal is written down; the lane goes on, also from a step that takes longer than it has patience for.
+ * Returns once every lane is through, with a promise of the steps that were left behind.
+ */
 export async function play(manager, list, context) {
   const lanes = new Map();
   for (const step of list) lanes.set(step.lane ?? 0, [...(lanes.get(step.lane ?? 0) ?? []), step]);
-  await Promise.all([...lanes.values()].map((lane) => playLane(manager, lane, context)));
+  const done = [];
+  await Promise.all([...lanes.values()].map((lane) => playLane(manager, lane, context, done)));
+  return { rest: Promise.all(done) };
 }
 
-async function playLane(manager, lane, context) {
+async function playLane(manager, lane, context, done) {
   for (const step of lane) {
-    const done = playStep(manager, step, context);
-    await (context.patienceMs ? Promise.race([done, pause(context.patienceMs)]) : done);
+    const playing = playStep(manager, step, context);
+    done.push(playing);
+    await (context.patienceMs ? Promise.race([playing, pause(context.patienceMs)]) : playing);
   }
 }
 

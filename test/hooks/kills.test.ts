@@ -1,0 +1,64 @@
+// The host is killed at random moments while tasks settle and a real endpoint counts. HOLDFAST_KILLS sets how often; seeded by the round.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { expect, it, onTestFinished } from 'vitest';
+import { webhookHook } from '../../src/hooks/webhook.js';
+import { openManager, scratch } from '../helpers/manager.js';
+import { receiver } from '../helpers/receiver.js';
+import { until } from '../helpers/wait.js';
+
+const kills = Number(process.env.HOLDFAST_KILLS ?? 8);
+const LONGEST_LIFE_MS = 400;
+const script = fileURLToPath(new URL('./host.ts', import.meta.url));
+
+it(`${kills} kills: every delivery arrives, and none after its success was recorded`, {
+  timeout: 60_000 + kills * 10_000,
+}, async () => {
+  const directory = await scratch();
+  /** Which host was alive at each arrival. */
+  const arrivals = new Map<string, number[]>();
+  const recordedBy = new Map<string, number>();
+  const registered = new Set<string>();
+  let host = 0;
+  const { url } = await receiver((response, { headers }) => {
+    const id = String(headers['webhook-id']);
+    arrivals.set(id, [...(arrivals.get(id) ?? []), host]);
+    response.writeHead(204).end();
+  });
+
+  for (; host < kills; host++) {
+    const child = spawn(process.execPath, ['--import', 'tsx', script, directory, url], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    onTestFinished(() => void child.kill('SIGKILL'));
+    const ended = once(child, 'close');
+    for await (const line of createInterface({ input: child.stdout })) {
+      const [what, id = ''] = line.split(' ');
+      // A wild multiplier, so that the moments of the kills are spread and the same in every run.
+      if (what === 'open') setTimeout(() => child.kill('SIGKILL'), (host * 2_654_435_761) % LONGEST_LIFE_MS);
+      else if (what === 'registered') registered.add(id);
+      else if (!recordedBy.has(id)) recordedBy.set(id, host);
+    }
+    await ended;
+    expect(child.signalCode).toBe('SIGKILL');
+  }
+
+  const manager = await openManager({ directory, hooks: { hook: webhookHook({ url, allowPrivateNetworks: true }) } });
+  await until(() => manager.listDeliveries({ state: 'pending' }).length === 0, { timeoutMs: 50_000 });
+  const deliveries = manager.listDeliveries();
+  expect(deliveries.filter(({ state }) => state !== 'delivered')).toEqual([]);
+  const ids = deliveries.map(({ deliveryId }) => deliveryId);
+  expect([...registered].filter((taskId) => !ids.includes(`${taskId}:hook`))).toEqual([]);
+  expect(ids.filter((id) => !arrivals.has(id))).toEqual([]);
+  const late = [...recordedBy].filter(([id, by]) => arrivals.get(id)!.some((at) => at > by));
+  expect(late).toEqual([]);
+  const twiceInOneHost = [...arrivals].filter(([, hosts]) => new Set(hosts).size < hosts.length);
+  expect(twiceInOneHost).toEqual([]);
+  const twice = [...arrivals.values()].filter((hosts) => hosts.length > 1).length;
+  process.stderr.write(
+    `${ids.length} deliveries over ${kills} kills; ${twice} arrived twice (${((100 * twice) / ids.length).toFixed(2)} %)\n`,
+  );
+  expect(ids.length).toBeGreaterThan(0);
+});

@@ -1,0 +1,219 @@
+/* Who belongs to a task: the rules on invented process tables, the readers of real ones. */
+import { readFileSync } from 'node:fs';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { systemClock } from '../../src/clock.js';
+import { findSupervisor, isSupervisor, namesSupervisor } from '../../src/process/identity.js';
+import { ProcTable } from '../../src/process/proc-table.js';
+import { type ProcessRow, type ProcessTable, Snapshot } from '../../src/process/process-table.js';
+import { PsTable } from '../../src/process/ps-table.js';
+import { kill, terminate } from '../../src/process/stop.js';
+import { treeOf, Work } from '../../src/process/work.js';
+import { isAlive, ProcessLab, spawned, stateOf } from '../helpers/process.js';
+import { until } from '../helpers/wait.js';
+
+const row = (pid: number, more: Partial<ProcessRow> = {}): ProcessRow => ({
+  ...{ pid, ppid: 1, pgid: pid, session: pid, start: `${pid}` },
+  ...more,
+});
+const question = {
+  taskId: 'a',
+  supervisor: 100,
+  verified: true,
+  endedAt: Number.NaN,
+  known: new Map<number, string>(),
+};
+const pids = (rows: readonly ProcessRow[]): number[] => rows.map(({ pid }) => pid).sort((a, b) => a - b);
+
+describe('the tree of a task', () => {
+  const supervisor = row(100);
+  const command = row(101, { ppid: 100, pgid: 100, session: 100 });
+  const ownGroup = row(102, { ppid: 101, pgid: 102, session: 100 });
+  const daemon = row(103, { taskId: 'a' });
+  const stranger = row(104);
+  const ofAnother = row(105, { taskId: 'b' });
+  const snapshot = new Snapshot([supervisor, command, ownGroup, daemon, stranger, ofAnother]);
+
+  it('is the session, the group and the marked, while the supervisor lives', () => {
+    expect(pids(treeOf(snapshot, question))).toEqual([100, 101, 102, 103]);
+  });
+
+  it('is only the marked, once nobody knows whose the session is', () => {
+    expect(pids(treeOf(snapshot, { ...question, verified: false }))).toEqual([103]);
+    expect(pids(treeOf(snapshot, { ...question, verified: false, supervisor: null }))).toEqual([103]);
+  });
+
+  it('keeps whom an earlier scan saw, and their children, in the session', () => {
+    const known = new Map([[101, '101']]);
+    expect(pids(treeOf(snapshot, { ...question, verified: false, known }))).toEqual([101, 102, 103]);
+    const recycled = new Map([[101, 'earlier']]);
+    expect(pids(treeOf(snapshot, { ...question, verified: false, known: recycled }))).toEqual([103]);
+  });
+
+  it('keeps who was born into the session before the end of the supervisor was seen', () => {
+    expect(pids(treeOf(snapshot, { ...question, verified: false, endedAt: 102 }))).toEqual([100, 101, 102, 103]);
+    expect(pids(treeOf(snapshot, { ...question, verified: false, endedAt: 50 }))).toEqual([103]);
+  });
+
+  it('never holds a stranger, whatever the process table', () => {
+    // Strangers: another session, no mark. With an unverified supervisor also its session, as far as it began after the end.
+    const some = fc.record({
+      pid: fc.integer({ min: 2, max: 30 }),
+      ppid: fc.integer({ min: 0, max: 30 }),
+      pgid: fc.integer({ min: 2, max: 30 }),
+      session: fc.integer({ min: 2, max: 30 }),
+      start: fc.integer({ min: 0, max: 50 }).map(String),
+      taskId: fc.constantFrom(undefined, 'a', 'b'),
+    });
+    const asked = fc.record({
+      taskId: fc.constant('a'),
+      supervisor: fc.option(fc.integer({ min: 2, max: 30 })),
+      verified: fc.boolean(),
+      endedAt: fc.oneof(fc.constant(Number.NaN), fc.integer({ min: 0, max: 50 })),
+      known: fc
+        .array(fc.tuple(fc.integer({ min: 2, max: 30 }), fc.integer({ min: 0, max: 50 }).map(String)))
+        .map((entries) => new Map(entries)),
+    });
+    fc.assert(
+      fc.property(fc.uniqueArray(some, { selector: ({ pid }) => pid, maxLength: 25 }), asked, (rows, about) => {
+        const members = treeOf(new Snapshot(rows), about);
+        const inside = new Set(members);
+        for (const one of rows) {
+          const near = about.supervisor !== null && [one.session, one.pgid].includes(about.supervisor);
+          const before = Number(one.start) < about.endedAt && one.session === about.supervisor;
+          const believed = about.verified || about.known.get(one.pid) === one.start || before;
+          const child = members.some((parent) => parent.pid === one.ppid);
+          expect(inside.has(one)).toBe(one.taskId === 'a' || (near && (believed || child)));
+        }
+        expect(inside.size).toBe(members.length);
+      }),
+      { numRuns: 500 },
+    );
+  });
+});
+
+describe('a supervisor is told by its command line', () => {
+  const of = { runDir: '/data/.run', taskId: 'a' };
+  const line = (...args: string[]) => ({ text: args.map((arg) => `${arg}\0`).join(''), separator: '\0' });
+
+  it.each([
+    [['/bin/sh', '-c', 'script', 'holdfast', '/data/.run', 'a', '0022', 'true'], true],
+    [['/usr/bin/qemu', '/bin/sh', '-c', 'script', 'holdfast', '/data/.run', 'a', '0022'], true],
+    [['/bin/sh', '-c', 'script', 'holdfast', '/data/.run', 'ab', '0022', 'true'], false],
+    [['/bin/sh', '-c', 'script', 'holdfast', '/data/.ru', 'a', '0022', 'true'], false],
+    [['/bin/sh', '-c', 'script', 'holdfast', '/data/.run', 'b', '0022', 'sh', 'holdfast', '/data/.run', 'a'], false],
+    [['grep', 'holdfast', '/data/.run', 'a', 'file'], false],
+    [['holdfast', '/data/.run', 'a'], false],
+    [[], false],
+  ])('%j: %s', (args, expected) => {
+    expect(namesSupervisor(line(...args), of)).toBe(expected);
+  });
+
+  it('also as ps shows it, on one line', () => {
+    const shown = '/bin/sh -c { set +eux; }? exit $c holdfast /data/.run a 0022 true';
+    expect(namesSupervisor({ text: shown, separator: ' ' }, of)).toBe(true);
+    expect(namesSupervisor({ text: shown, separator: ' ' }, { ...of, taskId: 'b' })).toBe(false);
+  });
+});
+
+describe.each<[string, (runDir: string) => ProcessTable]>([
+  ['/proc', (runDir) => new ProcTable(runDir, systemClock)],
+  ['ps', (runDir) => new PsTable(runDir)],
+])('the process table by way of %s', (_name, open) => {
+  it('shows who lives, where they belong, and whose they are', async () => {
+    const lab = new ProcessLab();
+    const table = open(lab.layout.runDir);
+    const task = await lab.run('setsid sleep 60 & env -i sleep 60 & echo ready; wait');
+    await lab.printed(task, 'ready');
+    const pid = task.details.pid!;
+    await until(() => lab.marked(task).length === 3);
+    const snapshot = await until(async () => {
+      const taken = await table.snapshot();
+      return taken.near(pid).length === 3 && taken;
+    });
+    expect(pids(snapshot.marked(task.taskId))).toEqual(lab.marked(task).sort((a, b) => a - b));
+    expect(snapshot.rows.get(pid)).toMatchObject({ pid, ppid: process.pid, pgid: pid, session: pid });
+    expect(await table.row(pid)).toMatchObject({ start: snapshot.rows.get(pid)!.start });
+    expect(snapshot.rows.get(process.pid)?.taskId).toBeUndefined();
+  });
+
+  it('shows no zombies and nobody who is not there', async () => {
+    const lab = new ProcessLab();
+    const table = open(lab.layout.runDir);
+    const shell = spawned('/bin/sh', ['-c', 'sleep 0 & exec sleep 60']);
+    const zombie = await until(() => childrenOf(shell.pid!).find((pid) => stateOf(pid) === 'Z'));
+    expect((await table.snapshot()).rows.has(zombie)).toBe(false);
+    expect(await table.row(zombie)).toBeUndefined();
+    expect(await table.row(2 ** 22 + 1)).toBeUndefined();
+    expect(await table.commandLine(2 ** 22 + 1)).toBeUndefined();
+    expect(await isSupervisor(table, zombie, { runDir: '', taskId: '' })).toBe(false);
+  });
+
+  it('finds a supervisor that nothing recorded, and not its subshell', async () => {
+    const lab = new ProcessLab();
+    const { runDir } = lab.layout;
+    const table = open(runDir);
+    const task = lab.task({ command: ['sleep', '60'] });
+    const child = lab.supervisor(task);
+    expect(await until(() => findSupervisor(table, { runDir, taskId: task.taskId }))).toBe(child.pid);
+    expect(await findSupervisor(table, { runDir, taskId: 'other' })).toBeUndefined();
+  });
+
+  it('is enough to stop a tree', async () => {
+    const lab = new ProcessLab();
+    const table = open(lab.layout.runDir);
+    for (const how of ['terminate', 'kill'] as const) {
+      const task = await lab.run(
+        `setsid sleep 60 & timeout 60 sleep 60 & ${how === 'kill' ? "trap '' TERM;" : ''} echo ready; wait; wait`,
+      );
+      await lab.printed(task, 'ready');
+      await until(() => lab.marked(task).length >= 5);
+      const work = new Work(task.taskId, lab.layout.runDir, table);
+      work.pid = task.details.pid;
+      if (how === 'terminate') await terminate(work, systemClock);
+      else await kill(work, systemClock);
+      await until(() => lab.marked(task).length === 0);
+    }
+  });
+});
+
+describe('the marks', () => {
+  it('are found in large environments, and only as whole variables', async () => {
+    const lab = new ProcessLab();
+    const { runDir } = lab.layout;
+    const table = new ProcTable(runDir, systemClock);
+    const filler = Object.fromEntries(Array.from({ length: 12 }, (_, n) => [`FILLER_${n}`, 'x'.repeat(100_000)]));
+    const large = await lab.run(['sleep', '60'], { env: filler });
+    const quoting = spawned('sleep', ['60'], { env: { A: `HOLDFAST_TASK=${runDir}/${large.taskId}` } });
+    const snapshot = await until(async () => {
+      const taken = await table.snapshot();
+      return taken.marked(large.taskId).length === 2 && taken;
+    });
+    expect(snapshot.rows.get(quoting.pid!)?.taskId).toBeUndefined();
+  });
+});
+
+it('a pid that changed hands between the scan and the signal is not signalled', async () => {
+  const lab = new ProcessLab();
+  const child = spawned('sleep', ['60']);
+  const table = new ProcTable(lab.layout.runDir, systemClock);
+  const work = new Work('a', lab.layout.runDir, table);
+  const seen = table.row(child.pid!)!;
+  await work.signal({ ...seen, start: `${Number(seen.start) - 1}` }, 'SIGKILL');
+  expect(isAlive(child.pid!)).toBe(true);
+  await work.signal(seen, 'SIGKILL');
+  await until(() => !isAlive(child.pid!));
+  await work.signal(seen, 'SIGKILL');
+});
+
+it('scans that are asked for together are made together', async () => {
+  const lab = new ProcessLab();
+  const table = new ProcTable(lab.layout.runDir, systemClock);
+  const [first, ...rest] = await Promise.all(Array.from({ length: 20 }, () => table.snapshot()));
+  expect(first).toBeDefined();
+  expect(new Set(rest).size).toBe(1);
+});
+
+function childrenOf(pid: number): number[] {
+  return readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').split(' ').filter(Boolean).map(Number);
+}
