@@ -42,7 +42,7 @@ export type BackgroundTaskEvents<K extends AnyTaskKind = never> = {
   'task:resumed': { task: Task<K> };
   /** A foreground task went to the background: asked to, or at its deadline. Durable; from now on it holds a slot and owes its hooks. */
   'task:detached': { task: Task<K>; byTimeout: boolean };
-  /** A stop is on record: `task.stop`. Durable before the first signal is sent, unless the disk refused (then `error` said so). */
+  /** A stop is on record: `task.stop`. Durable before the first signal is sent; where the disk refuses, `error` comes instead. */
   'task:stopping': { task: Task<K> };
   /** A dead owner's task that still runs is this manager's now. Its new owner is on record. */
   'task:adopted': { task: Task<K> };

@@ -127,6 +127,9 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
       manager = new BackgroundTaskManager(core, new Engine(core), hub, holder);
       await holder.while(manager.#start());
     } catch (error) {
+      const failed = new BackgroundTaskError('MANAGER_CLOSED', 'the manager could not be opened', { cause: error });
+      if (manager) manager.#closing.fence(failed);
+      await core.ledger.close(failed);
       await store.release();
       throw error;
     }

@@ -87,6 +87,12 @@ export class Slots {
     return hold;
   }
 
+  /** Releases what a refused spec brought, if it is a slot of ours; harmless once a task has taken it over. */
+  giveBack(slot: unknown): void {
+    if (typeof slot === 'object' && slot !== null && reservations.get(slot as Slot)?.owner === this)
+      (slot as Slot).release();
+  }
+
   full(group: string | undefined): BackgroundTaskError {
     const groupUsed = group === undefined ? 0 : (this.#byGroup.get(group) ?? 0);
     const limit =

@@ -2,6 +2,7 @@
  * How a manager ends: by being closed, or by losing its directory. Calls are refused from the first moment; waits are told only when
  * everything that closing ends has ended.
  */
+import { delay } from '../clock.js';
 import { BackgroundTaskError } from '../errors.js';
 import type { Core } from './core.js';
 import type { Engine } from './engine.js';
@@ -58,15 +59,26 @@ export class Closing {
     const refusal = new BackgroundTaskError('MANAGER_CLOSED', 'the manager is closed');
     this.#refusal = refusal;
     const graceMs = stop.graceMs ?? this.#core.settings.stopGraceMs;
-    const quiet = this.#engine.quiesce(graceMs);
-    await Promise.allSettled([...this.#registrations]);
+    const { passes, deliveries } = this.#engine.quiesce(graceMs);
+    await this.#atMost(graceMs, Promise.allSettled([passes, ...this.#registrations]));
     const ending = [...this.#core.table.active()].filter((entry) => tasks === 'stop' || endsWithHost(entry));
-    await Promise.all(ending.map((entry) => this.#end(entry, { ...stop, graceMs })));
-    await quiet;
-    const failure = await this.#settleRest();
-    await this.#engine.shutDown(refusal);
-    await this.#core.store.release();
-    if (failure) throw failure;
+    await this.#atMost(graceMs, Promise.all(ending.map((entry) => this.#end(entry, { ...stop, graceMs }))));
+    await deliveries;
+    try {
+      const failure = await this.#settleRest();
+      await this.#engine.shutDown(refusal);
+      if (failure) throw failure;
+    } finally {
+      await this.#core.store.release();
+    }
+  }
+
+  /** The host's own code may hang (a `start`, a `stop`): what waits for it is given up, and left to the next owner. */
+  async #atMost(graceMs: number, work: Promise<unknown>): Promise<void> {
+    const over = new AbortController();
+    const limit = delay(this.#core.clock, graceMs + LAST_WAIT_MS, over.signal).catch(() => undefined); // the work was faster
+    await Promise.race([work, limit]);
+    over.abort();
   }
 
   async #end(entry: Entry, stop: StopOptions & { readonly graceMs: number }): Promise<void> {
@@ -77,7 +89,7 @@ export class Closing {
       return this.#core.report(error, entry.taskId);
     }
     const over = () => (!entry.active || entry.outcome ? true : undefined);
-    await this.#core.waits.until([entry.taskId], over, { timeoutMs: stop.graceMs + LAST_WAIT_MS }, () => true);
+    await this.#core.waits.until([entry.taskId], over, {}, () => true);
   }
 
   /** Outcomes that could not be written are tried once more, as they are: never replaced by `shutdown`. */

@@ -1,14 +1,15 @@
+import type { Clock } from '../clock.js';
 import type { Probe } from '../task/kind.js';
 import { detailsFit } from '../task/kind.js';
 import { show } from '../task/problems.js';
-import type { JsonObject } from '../task/types.js';
+import type { Awaitable, JsonObject } from '../task/types.js';
 import { type Core, toTaskError } from './core.js';
 import type { Entry, Outcome } from './entry.js';
 import { withRoom } from './ledger.js';
 import { completion, describeError, detailPatch, failure } from './settlement.js';
 
-/** A kind's `probe` that takes longer has failed: one hung probe must not hold up a pass, nor a stop, for ever. */
-const PROBE_TIMEOUT_MS = 30_000;
+/** The host's code that takes longer has failed: one hung probe must not hold up a pass, nor a stop, for ever. */
+const CALLBACK_TIMEOUT_MS = 30_000;
 
 /** What a look found: the work goes on (`found` says how, where its kind can tell), or it has ended. */
 export type Finding =
@@ -23,7 +24,12 @@ export async function find(core: Core, entry: Entry): Promise<Finding> {
     return end ? { ended: true, outcome: end } : { ended: false };
   }
   if (!kind?.probe) return { ended: true, outcome: { ending: 'gone', endedAt: core.notBefore(entry.record) } };
-  const probe = await limited(core, Promise.resolve(kind.probe(entry.working)));
+  const probe = await limited(core.clock, 'the probe', kind.probe(entry.working));
+  if (probe.state === 'waiting' && typeof probe.prompt !== 'string') {
+    throw new TypeError(
+      `the probe of "${kind.name}" answered waiting with the prompt ${show(probe.prompt)}, expected a text`,
+    );
+  }
   if (probe.state === 'running' || probe.state === 'waiting') return { ended: false, found: probe };
   return { ended: true, outcome: outcomeOf(core, entry, probe) };
 }
@@ -97,11 +103,14 @@ function changed(details: JsonObject, patch: JsonObject): JsonObject | undefined
   return news.length > 0 ? Object.fromEntries(news) : undefined;
 }
 
-function limited<T>(core: Core, promise: Promise<T>): Promise<T> {
+/** What a kind's `probe` or `recover` answers, if it does within half a minute. */
+export function limited<T>(clock: Clock, what: string, answer: Awaitable<T>): Promise<T> {
   return new Promise((resolve, reject) => {
-    const timer = core.clock.after(PROBE_TIMEOUT_MS, () =>
-      reject(new Error(`the probe did not answer within ${PROBE_TIMEOUT_MS} ms`)),
+    const timer = clock.after(CALLBACK_TIMEOUT_MS, () =>
+      reject(new Error(`${what} did not answer within ${CALLBACK_TIMEOUT_MS} ms`)),
     );
-    promise.then(resolve, reject).finally(() => timer.clear());
+    Promise.resolve(answer)
+      .then(resolve, reject)
+      .finally(() => timer.clear());
   });
 }

@@ -11,7 +11,7 @@ import { Slices, sortInSlices } from '../store/slices.js';
 import { detailsFit, type KindRuntime, runtimeOf } from '../task/kind.js';
 import { isSupported, type TaskRecord } from '../task/record.js';
 import { Slots } from './capacity.js';
-import { type Core, toTaskError } from './core.js';
+import { type Core, isOver, toTaskError } from './core.js';
 import { Deadlines } from './deadlines.js';
 import { Entry } from './entry.js';
 import { Foreground } from './foreground.js';
@@ -68,7 +68,7 @@ export class Engine {
     this.#launcher = new Launcher(core, this.settlement, this.#deadlines, this.#progress, (entry) =>
       this.looker.hint(entry),
     );
-    this.queue = new Queue(core, this.slots, this.#launcher);
+    this.queue = new Queue(core, this.slots, this.#launcher, this.settlement);
     const recovery = new Recovery(core, {
       slots: this.slots,
       deadlines: this.#deadlines,
@@ -134,6 +134,7 @@ export class Engine {
       this.#adoptRecord(record);
       await slices.pause();
     }
+    await this.retention.load(slices);
   }
 
   #adoptRecord(record: TaskRecord): void {
@@ -142,7 +143,6 @@ export class Engine {
     const entry = new Entry(record, this.core.table.nextSeq(), managed);
     this.core.table.add(entry);
     if (!entry.active) {
-      this.retention.ended(entry);
       this.outbox.offer(record);
       return;
     }
@@ -165,20 +165,20 @@ export class Engine {
   }
 
   /** Nothing new begins: no pass, no launch, no delivery. */
-  quiesce(graceMs: number): Promise<unknown> {
+  quiesce(graceMs: number): { readonly passes: Promise<void>; readonly deliveries: Promise<void> } {
     this.#launcher.close();
     this.queue.close();
     this.reconciler.close();
-    return Promise.all([this.reconciler.idle(), this.outbox.close(graceMs)]);
+    return { passes: this.reconciler.idle(), deliveries: this.outbox.close(graceMs) };
   }
 
   /** Another manager owns the directory now, and will judge our tasks: in-process work is told to end, and nothing is written. */
   fence(error: BackgroundTaskError): void {
-    void this.quiesce(0);
+    this.quiesce(0);
     this.#silence();
     for (const entry of this.core.table.allActive()) {
       entry.run?.abort({ cause: 'shutdown', reason: error.message, requestedAt: this.core.clock.now() });
-      void entry.run?.close();
+      if (entry.run) this.#inBackground(entry.run.close(), entry.taskId);
     }
     this.core.waits.close(error);
     void this.core.ledger.close(error);
@@ -237,7 +237,10 @@ export class Engine {
 
   #inBackground(work: Promise<unknown>, taskId: string): void {
     const watched = work
-      .catch((error: unknown) => this.core.report(toTaskError(error, 'STORAGE_FAILED', taskId), taskId))
+      .catch((error: unknown) => {
+        // Given up because the manager ended: its callers are told that.
+        if (!isOver(error)) this.core.report(toTaskError(error, 'STORAGE_FAILED', taskId), taskId);
+      })
       .finally(() => this.#background.delete(watched));
     this.#background.add(watched);
   }

@@ -1,3 +1,4 @@
+import { deepFreeze } from '../task/json.js';
 import type { KindRuntime } from '../task/kind.js';
 import type { TaskRecord } from '../task/record.js';
 import { type Ending, isTerminalStatus } from '../task/status.js';
@@ -104,7 +105,7 @@ export class Entry {
   }
 
   note(unwritten: Unwritten): void {
-    Object.assign(this.unwritten, unwritten);
+    Object.assign(this.unwritten, deepFreeze(unwritten));
     this.#view = undefined;
   }
 

@@ -42,7 +42,7 @@ export class Foreground {
       expectManaged(entry);
       // What has ended is not detached. A probe that fails says nothing.
       await this.#look(entry).catch((error: unknown) => this.#core.reportOnce(error, entry.taskId));
-      if (!entry.active || entry.outcome) return entry.view;
+      if (!entry.active || entry.outcome || entry.record.detached) return entry.view;
       const task = await this.#core.ledger.change(
         entry,
         (record) => (entry.active ? detached(record, byTimeout, this.#core.clock.now()) : undefined),

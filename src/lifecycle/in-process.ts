@@ -152,8 +152,16 @@ export class InProcessRun implements LiveRun {
     signal.throwIfAborted();
     if (this.#closed) return this.#refuse();
     const answered = new Promise<unknown>((resolve, reject) => {
-      this.#question = { schema, resolve };
-      signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+      const onAbort = () => {
+        this.#question = undefined;
+        reject(signal.reason);
+      };
+      const answer = (value: unknown) => {
+        signal.removeEventListener('abort', onAbort);
+        resolve(value);
+      };
+      this.#question = { schema, resolve: answer };
+      signal.addEventListener('abort', onAbort, { once: true });
     });
     answered.catch(() => undefined); // an abort during the write below is thrown by it instead
     const waitingFor: WaitingFor = { prompt, ...(data !== undefined && { data }), requestedAt: this.#core.clock.now() };

@@ -55,6 +55,11 @@ export class Ledger {
     return result;
   }
 
+  /** Throws why nothing is written any more, where that is so. */
+  assertOpen(): void {
+    if (this.#closed) throw this.#closed;
+  }
+
   /** Resolves when no write is under way; later ones fail with `error`. */
   async close(error: BackgroundTaskError): Promise<void> {
     this.#closed ??= error;

@@ -21,6 +21,9 @@ export class Operations {
   readonly #core: Core;
   readonly #engine: Engine;
 
+  /** Tasks whose question is being answered: each takes one answer. */
+  readonly #answering = new Set<Entry>();
+
   constructor(core: Core, engine: Engine) {
     this.#core = core;
     this.#engine = engine;
@@ -100,7 +103,20 @@ export class Operations {
         taskId,
       });
     }
+    if (entry.working.stop) throw new BackgroundTaskError('TASK_NOT_WAITING', 'the task is being stopped', { taskId });
     const answer = inputOf(value, taskId);
+    if (this.#answering.has(entry))
+      throw new BackgroundTaskError('TASK_NOT_WAITING', 'another answer is on its way', { taskId });
+    this.#answering.add(entry);
+    try {
+      return await this.#answer(entry, answer);
+    } finally {
+      this.#answering.delete(entry);
+    }
+  }
+
+  async #answer(entry: Entry, answer: JsonValue): Promise<TaskRecord> {
+    const { taskId } = entry;
     if (entry.run) return entry.run.answer(answer);
     const kind = expectManaged(entry);
     if (!kind.provideInput) {
@@ -134,9 +150,9 @@ export class Operations {
   }
 
   async readResult(entry: Entry): Promise<JsonValue | undefined> {
-    // Only the record vouches for a result in a file of its own: a host killed before the settlement may have left one.
-    const { result, resultBytes } = entry.record;
-    return resultBytes === undefined ? result : this.#core.store.getResult(entry.taskId);
+    // A host killed between the result's file and the settlement leaves a file that nothing vouches for.
+    if (entry.active || entry.record.status === 'lost') return undefined;
+    return 'result' in entry.record ? entry.record.result : this.#core.store.getResult(entry.taskId);
   }
 
   async *followOutput(

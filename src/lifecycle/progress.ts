@@ -30,7 +30,10 @@ export class ProgressReports {
     this.#core.emit('task:progress', { task: entry.view });
     if (this.#timers.has(entry)) return;
     const since = this.#core.clock.monotonic() - (this.#lastWrite.get(entry) ?? Number.NEGATIVE_INFINITY);
-    if (since >= WRITE_INTERVAL_MS) return this.#write(entry);
+    if (since >= WRITE_INTERVAL_MS) {
+      this.#write(entry);
+      return;
+    }
     this.#timers.set(
       entry,
       this.#core.clock.after(WRITE_INTERVAL_MS - since, () => {

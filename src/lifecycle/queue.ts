@@ -7,6 +7,7 @@ import type { Hold, Slots } from './capacity.js';
 import { type Core, toTaskError } from './core.js';
 import type { Entry } from './entry.js';
 import type { Launch, Launcher } from './launch.js';
+import type { Settlement } from './settlement.js';
 
 /** A place in the queue. */
 export interface Place {
@@ -21,13 +22,15 @@ export class Queue {
   readonly #core: Core;
   readonly #slots: Slots;
   readonly #launcher: Launcher;
+  readonly #settlement: Settlement;
   readonly #places = new Set<Place>();
   /** Their records could not be written: they are tried again by the next reconcile, not by the slot that they gave back. */
   readonly #deferred = new Set<Place>();
   #open = true;
 
-  constructor(core: Core, slots: Slots, launcher: Launcher) {
+  constructor(core: Core, slots: Slots, launcher: Launcher, settlement: Settlement) {
     this.#core = core;
+    this.#settlement = settlement;
     this.#slots = slots;
     this.#launcher = launcher;
   }
@@ -111,7 +114,15 @@ export class Queue {
       this.#core.reportOnce(error, entry.taskId);
       return this.#putBack(place, entry);
     }
+    // Closed while its record was written: it was queued until then, and its work never began.
+    if (!this.#open) return this.#giveUp(entry);
     await this.#launcher.launch(launch);
+  }
+
+  async #giveUp(entry: Entry): Promise<void> {
+    const { clock } = this.#core;
+    entry.note({ stop: { cause: 'shutdown', requestedAt: clock.now() } });
+    await this.#settlement.settle(entry, { ending: 'gone', endedAt: this.#core.notBefore(entry.record) });
   }
 
   #putBack(place: Place, entry: Entry): void {

@@ -80,6 +80,7 @@ export class Reconciler {
 
   async #pass(): Promise<ReconcileReport> {
     await this.#core.store.checkOwnership();
+    this.#core.ledger.assertOpen();
     const entries = [...this.#parts.candidates()];
     const found: { entry: Entry; result: LookResult | undefined; error?: Error }[] = [];
     const open = entries.values();

@@ -2,11 +2,13 @@
  * What a dead owner left: work that still runs is adopted; work that died with its owner may be taken up again by its kind, if the host
  * asks for that (`recover`). Nothing is launched that nobody asked for in this host.
  */
+
 import type { KindRuntime } from '../task/kind.js';
 import type { TaskRecord } from '../task/record.js';
 import type { Slots } from './capacity.js';
 import { type Core, toTaskError } from './core.js';
 import type { Deadlines } from './deadlines.js';
+import { limited } from './driver.js';
 import type { Entry } from './entry.js';
 import { detached } from './foreground.js';
 import type { Launcher } from './launch.js';
@@ -65,7 +67,7 @@ export class Recovery {
     recover: NonNullable<KindRuntime['recover']>,
   ): Promise<Entry['recovery']> {
     try {
-      const answer = await recover(entry.view);
+      const answer = await limited(this.#core.clock, 'recover', recover(entry.view));
       if (answer === undefined || answer === null) return undefined;
       return { input: kind.start ? (answer as { input?: unknown }).input : answer };
     } catch (error) {
@@ -84,6 +86,7 @@ export class Recovery {
       this.#parts.queue.fill(this.#parts.queue.enter(entry.record.group), launch);
       return;
     }
+    await this.#core.store.clear(entry.taskId);
     await this.#core.ledger.change(entry, (record) => nextAttempt(this.#ours(record)));
     entry.orphaned = false;
     entry.slot ??= this.#parts.slots.take(entry.record.group);

@@ -58,8 +58,7 @@ export class Registration {
     try {
       return await this.#register(this.#parse(spec));
     } finally {
-      const slot = (spec as { slot?: { release?: unknown } } | null | undefined)?.slot;
-      if (typeof slot?.release === 'function') slot.release();
+      this.#parts.slots.giveBack((spec as { slot?: unknown } | null | undefined)?.slot);
     }
   }
 
@@ -136,6 +135,7 @@ export class Registration {
   async #record(spec: OwingSpec, taskId: string, { slot, place }: Standing): Promise<Entry> {
     const fresh = this.#freshRecord(spec, taskId);
     const entry = new Entry(fresh, this.#core.table.nextSeq(), spec.kind);
+    await this.#core.store.clear(taskId);
     await this.#core.ledger.change(entry, (record) => (place ? { ...record } : this.#parts.launcher.begun(record)));
     entry.slot = slot;
     this.#core.table.add(entry);

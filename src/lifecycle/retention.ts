@@ -1,3 +1,4 @@
+import { Slices, sortInSlices } from '../store/slices.js';
 import { compileFilter, type TaskFilter } from '../task/filter.js';
 import { isSupported, type TaskRecord } from '../task/record.js';
 import type { Core } from './core.js';
@@ -40,6 +41,19 @@ export class Retention {
     return this.#removeAll(chosen, true);
   }
 
+  /** What was loaded, in the order in which it ended. */
+  async load(slices: Slices): Promise<void> {
+    for (const entry of (await this.#newestFirst(slices)).reverse()) {
+      this.ended(entry);
+      await slices.pause();
+    }
+  }
+
+  async #newestFirst(slices = new Slices(this.#core.clock)): Promise<Entry[]> {
+    const terminal = [...this.#core.table.all()].filter((entry) => !entry.active);
+    return sortInSlices(terminal, newestFirst, slices);
+  }
+
   /** Brings the ended tasks within the limits of `retention`; one run at a time. Failures are reported, and tried again next time. */
   enforce(): Promise<void> {
     this.#again = true;
@@ -64,7 +78,7 @@ export class Retention {
 
   #olderThan(maxAgeMs: number): Entry[] {
     const before = this.#core.clock.now() - maxAgeMs;
-    return [...this.#ended.detached, ...this.#ended.foreground].filter(({ record }) => endOf(record) <= before);
+    return [...olderThan(this.#ended.detached, before), ...olderThan(this.#ended.foreground, before)];
   }
 
   async #removeAll(entries: readonly Entry[], rethrow: boolean): Promise<string[]> {
@@ -114,6 +128,14 @@ function surplus(ended: ReadonlySet<Entry>, limit: number): Entry[] {
     excess--;
   }
   return chosen;
+}
+
+/** In the order of their end: the first young one ends the walk. */
+function* olderThan(ended: ReadonlySet<Entry>, before: number): Generator<Entry> {
+  for (const entry of ended) {
+    if (endOf(entry.record) > before) return;
+    if (isPrunable(entry.record)) yield entry;
+  }
 }
 
 function endOf(record: TaskRecord): number {

@@ -85,8 +85,7 @@ function settled(record: TaskRecord, outcome: Outcome, inline: boolean): TaskRec
     hooks: owesNothing(record, outcome) ? withdrawn(record.hooks) : record.hooks,
     ...(stopReason !== undefined && { stopReason }),
     ...(status === 'failed' && outcome.error && { error: outcome.error }),
-    ...(outcome.result !== undefined &&
-      (inline ? { result: outcome.result } : { resultBytes: jsonBytes(outcome.result) })),
+    ...(inline && outcome.result !== undefined && { result: outcome.result }),
   };
 }
 

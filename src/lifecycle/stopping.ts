@@ -5,6 +5,7 @@
 import { delay } from '../clock.js';
 import { BackgroundTaskError } from '../errors.js';
 import { cutText } from '../task/json.js';
+import type { KindRuntime } from '../task/kind.js';
 import { MAX_TEXT_BYTES, type TaskRecord } from '../task/record.js';
 import type { StopCause, TaskStop } from '../task/types.js';
 import { type Core, expectManaged, isOver, toTaskError } from './core.js';
@@ -62,7 +63,7 @@ export class Stopping {
       if (!entry.active) return;
       const kind = expectManaged(entry);
       if (entry.record.status === 'queued') return this.#dequeue(entry, request);
-      if (kind.start && !kind.stop) {
+      if (!canStop(kind) && request.cause === 'user') {
         throw new BackgroundTaskError(
           'INVALID_SPEC',
           `tasks of the kind "${kind.name}" cannot be stopped: the kind defines no stop`,
@@ -72,17 +73,21 @@ export class Stopping {
       const graceMs = request.graceMs ?? this.#core.settings.stopGraceMs;
       await this.#lookFirst(entry);
       // What has ended is never called stopped, even while its outcome cannot be written.
-      if (!entry.active || entry.outcome) return;
+      if (!entry.active) return;
+      if (entry.outcome) {
+        if (request.skipHooks) entry.note({ skipHooks: true });
+        return;
+      }
       await this.#record(entry, request);
       this.#deadlines.clear(entry);
-      this.#carryOut(entry, graceMs);
+      if (canStop(kind)) this.#carryOut(entry, graceMs);
     });
   }
 
   /** Carries on with a stop that is on record already: the owner that wrote it died. */
   resume(entry: Entry): void {
     const { stop } = entry.working;
-    if (!stop) return;
+    if (!stop || !entry.kind || !canStop(entry.kind)) return;
     const { stopGraceMs } = this.#core.settings;
     const dueIn = stop.requestedAt + stopGraceMs - this.#core.clock.now();
     this.#carryOut(entry, Math.min(Math.max(dueIn, 0), stopGraceMs));
@@ -108,13 +113,13 @@ export class Stopping {
       if (isOver(error)) throw error;
       this.#core.reportOnce(toTaskError(error, 'STORAGE_FAILED', entry.taskId), entry.taskId);
     }
-    if (this.#over.signal.aborted) throw new BackgroundTaskError('MANAGER_CLOSED', 'the manager is closed');
+    this.#core.ledger.assertOpen();
   }
 
   /** A queued task has nothing to signal: it ends with its stop in one write, and from this moment it must not start. */
   async #dequeue(entry: Entry, request: StopRequest): Promise<void> {
     this.#queue.remove(entry);
-    entry.note({ stop: entry.working.stop ?? this.#stopOf(request) });
+    if (!entry.outcome) entry.note({ stop: entry.working.stop ?? this.#stopOf(request) });
     if (request.skipHooks) entry.note({ skipHooks: true });
     await this.#settlement.settle(entry, { ending: 'gone', endedAt: this.#core.notBefore(entry.record) });
   }
@@ -163,14 +168,22 @@ export class Stopping {
 
   async #campaign(entry: Entry, campaign: Campaign): Promise<void> {
     const { clock } = this.#core;
-    await this.#end(entry, 'terminate');
+    // Not awaited: a kind whose `stop` hangs must not keep the kill from coming.
+    void this.#end(entry, 'terminate');
+    let killing = false;
+    const kill = async () => {
+      if (killing) return;
+      killing = true;
+      await this.#end(entry, 'kill');
+      killing = false;
+    };
     for (
       let pause = FIRST_LOOK_MS;
       entry.active && !campaign.over.signal.aborted;
       pause = Math.min(pause * 2, LONGEST_LOOK_MS)
     ) {
       const untilKill = campaign.killAt - clock.monotonic();
-      if (untilKill <= 0) await this.#end(entry, 'kill');
+      if (untilKill <= 0) void kill();
       this.#looker.hint(entry);
       const wait = untilKill > 0 ? Math.min(pause, untilKill) : pause;
       await delay(clock, wait, campaign.over.signal).catch(() => undefined); // aborted: the task has ended, or the manager closes
@@ -179,7 +192,7 @@ export class Stopping {
 
   async #end(entry: Entry, how: 'terminate' | 'kill'): Promise<void> {
     const { working, run, kind } = entry;
-    if (!entry.active || !working.stop) return;
+    if (!entry.active || entry.outcome || !working.stop) return;
     try {
       if (run) {
         if (how === 'terminate') run.abort(working.stop);
@@ -189,4 +202,9 @@ export class Stopping {
       this.#core.reportOnce(toTaskError(error, 'STORAGE_FAILED', entry.taskId), entry.taskId);
     }
   }
+}
+
+/** In-process work always; other work where its kind says how. */
+function canStop(kind: KindRuntime): boolean {
+  return !kind.start || kind.stop !== undefined;
 }

@@ -16,7 +16,7 @@ const signalNames = new Map(
 );
 
 /** The signal that an exit code stands for, where it can: a program may also have chosen that code itself. */
-export function signalOf(code: number): string | null {
+function signalOf(code: number): string | null {
   return signalNames.get(code - SIGNAL_BASE) ?? null;
 }
 

@@ -160,6 +160,7 @@ class Processes {
       if (age < YOUNG_MS) this.#later(work, SECOND_ASKING_MS, () => terminate(work, clock));
       return;
     }
+    work.doomed = true;
     this.#limits.disarm(task.taskId);
     await kill(work, clock);
     // Of a supervisor elsewhere nothing but its record tells that it ended.
@@ -209,7 +210,7 @@ class Processes {
   #goesOn(work: Work, task: ProcessTask): ProcessProbe {
     if (!this.#disposed) {
       this.#watch.begin(this.#layout.runDir);
-      this.#guard(task, this.#layout.outputPath(task.taskId));
+      if (!work.doomed) this.#guard(task, this.#layout.outputPath(task.taskId));
     }
     return work.pid === task.details.pid ? running : { state: 'running', details: { pid: work.pid } };
   }

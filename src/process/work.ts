@@ -30,6 +30,8 @@ export class Work {
   pid: number | null = null;
   /** How our child ended. */
   end: SeenEnd | undefined;
+  /** It is being killed: nothing else has to hold it back any more. */
+  doomed = false;
   readonly #table: ProcessTable;
   readonly #runDir: string;
   #endedAt = Number.NaN;

@@ -32,6 +32,8 @@ export interface TaskStore {
   put(record: TaskRecord): Promise<void>;
   /** Removes the record and all that belongs to it, the record last: a crash in between leaves a record to remove again. */
   remove(taskId: string): Promise<void>;
+  /** Removes what an earlier task of this id left beside its record: run files and a result. Before the id is used, or used again. */
+  clear(taskId: string): Promise<void>;
   /** Keeps a result that is too large for the record; durable when it resolves. */
   putResult(taskId: string, result: JsonValue): Promise<void>;
   /** The result that `putResult` kept, or `undefined`. */

@@ -117,6 +117,14 @@ export class FileStore implements TaskStore {
     });
   }
 
+  async clear(taskId: string): Promise<void> {
+    await this.#write(taskId, `cannot remove what an earlier ${taskId} left`, async () => {
+      await removeFile(this.layout.pidPath(taskId));
+      await removeFile(this.layout.exitPath(taskId));
+      await removeFile(this.layout.resultPath(taskId));
+    });
+  }
+
   async putResult(taskId: string, result: JsonValue): Promise<void> {
     await this.#write(taskId, `cannot write the result of ${taskId}`, async () => {
       const path = this.layout.resultPath(taskId);
@@ -203,7 +211,7 @@ export class FileStore implements TaskStore {
 /** Removes a file, and says whether there was one; a folder of its name is not ours. */
 async function removeFile(path: string): Promise<boolean> {
   const removed = unlink(path).then(() => true);
-  return (await unlessCode(['ENOENT', 'EISDIR'], removed)) ?? false;
+  return (await unlessCode(['ENOENT', 'ENOTDIR', 'EISDIR'], removed)) ?? false;
 }
 
 async function readRegularFile(path: string): Promise<string> {

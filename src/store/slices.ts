@@ -26,7 +26,11 @@ export class Slices {
 const RUN = 256;
 
 /** A stable sort, in slices: sorts short runs, then merges them pair by pair. */
-export async function sortInSlices<T>(items: readonly T[], compare: (a: T, b: T) => number, slices: Slices): Promise<T[]> {
+export async function sortInSlices<T>(
+  items: readonly T[],
+  compare: (a: T, b: T) => number,
+  slices: Slices,
+): Promise<T[]> {
   let sorted = [...items];
   for (let start = 0; start < sorted.length; start += RUN) {
     const run = sorted.slice(start, start + RUN).sort(compare);

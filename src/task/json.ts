@@ -24,7 +24,10 @@ function assertJson(value: unknown, at: string, parents: object[]): void {
   if (parents.includes(value)) throw new NotJsonError(`${at} refers back to a value that contains it`);
   if (parents.length > 1000) throw new NotJsonError(`${at.slice(0, 80)}… is nested more than 1000 levels deep`);
   const custom = (value as { toJSON?: unknown }).toJSON;
-  if (typeof custom === 'function') return assertJson(custom.call(value, ''), at, [...parents, value]);
+  if (typeof custom === 'function') {
+    assertJson(custom.call(value, ''), at, [...parents, value]);
+    return;
+  }
   const tag = Object.prototype.toString.call(value);
   if (tag !== '[object Object]' && !Array.isArray(value)) {
     throw new NotJsonError(`${at} is a ${tag.slice(8, -1)}, which JSON cannot hold`);

@@ -29,8 +29,6 @@ export interface TaskRecord extends TaskOf<string, JsonObject> {
   readonly maxOutputBytes?: number;
   readonly detachOnTimeout?: boolean;
   readonly detachTimeoutMs?: number;
-  /** The result is in a file of its own and takes this many bytes there. */
-  readonly resultBytes?: number;
 }
 
 const optional = <T extends z.ZodType>(schema: T) => schema.exactOptional();

@@ -4,7 +4,16 @@ import { access, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { type BackgroundTaskError, type BackgroundTaskManager, readTasks } from '../../src/index.js';
-import { canMount, fillDisk, killAllAfterwards, lives, onDisk, slotsAddUp, tinyDisk } from '../helpers/faults.js';
+import {
+  canMount,
+  fillDisk,
+  killAllAfterwards,
+  lives,
+  onDisk,
+  pidIn,
+  slotsAddUp,
+  tinyDisk,
+} from '../helpers/faults.js';
 import { supervisors } from '../helpers/host.js';
 import { deferred, openManager } from '../helpers/manager.js';
 import { tempDirectory, until } from '../helpers/wait.js';
@@ -35,6 +44,7 @@ describe.skipIf(!canMount())('a full disk under a manager (needs the right to mo
       description: '',
       command: `until [ -e "${elsewhere}/gate" ]; do sleep 0.05; done; exit 7`,
     });
+    await pidIn(join(directory, '.run', 'outside.pid'));
     const registered: string[] = [];
     let refusal: unknown;
     for (let n = 0; refusal === undefined; n++) {
@@ -128,10 +138,8 @@ describe.skipIf(!canMount())('a full disk under a manager (needs the right to mo
       description: '',
       command: `until [ -e "${elsewhere}/gate" ]; do sleep 0.02; done; touch "${elsewhere}/ended"; exit 42`,
     });
-    const [supervisor] = await until(() => {
-      const pid = (manager.getTask('ends')!.details as { pid: number | null }).pid;
-      return pid !== null && [pid];
-    });
+    // On a disk that is full from the start a command is not run at all: so only once it was.
+    const supervisor = await pidIn(join(directory, '.run', 'ends.pid'));
     const filler = fillDisk(directory);
     await writeFile(join(elsewhere, 'gate'), '');
     await until(() =>
@@ -142,7 +150,7 @@ describe.skipIf(!canMount())('a full disk under a manager (needs the right to mo
     );
     await manager.reconcile().catch(() => undefined);
     expect(manager.getTask('ends')).toMatchObject({ status: 'running' });
-    expect(lives(supervisor!)).toBe(true);
+    expect(lives(supervisor)).toBe(true);
     rmSync(filler);
     expect(await manager.waitForTask('ends')).toMatchObject({
       status: 'failed',
@@ -157,6 +165,7 @@ describe.skipIf(!canMount())('a full disk under a manager (needs the right to mo
     const gate = deferred<number>();
     await manager.registerTask({ kind: 'function', taskId: 'inside', description: '', run: () => gate.promise });
     await manager.registerTask({ kind: 'process', taskId: 'outside', description: '', command: 'sleep 600' });
+    await pidIn(join(directory, '.run', 'outside.pid'));
     const filler = fillDisk(directory);
     gate.resolve(1);
     await expect(manager.close()).rejects.toMatchObject({ code: 'STORAGE_FAILED' });

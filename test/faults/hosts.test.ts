@@ -37,7 +37,11 @@ async function expectAftermath(directory: string): Promise<void> {
 
 describe('a host that ends in the middle of things', () => {
   it.each([
-    ['process.exit in a listener', `manager.on('task:settled', () => process.exit(3)); ${short}`, 3],
+    [
+      'process.exit in a listener',
+      `manager.on('task:settled', () => process.exit(3)); ${short}; await manager.waitForIdle();`,
+      3,
+    ],
     ['process.exit in a listener to the start', `manager.on('task:started', () => process.exit(3)); ${short}`, 3],
     [
       'process.exit in a hook',

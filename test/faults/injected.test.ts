@@ -26,7 +26,7 @@ import { tempDirectory, until } from '../helpers/wait.js';
 
 const everything = process.env.HOLDFAST_FAULTS === 'all';
 const codes = (process.env.HOLDFAST_FAULT_CODES ?? 'ENOSPC,EIO,EMFILE,EACCES,EROFS').split(',');
-const stride = everything ? 1 : Number(process.env.HOLDFAST_FAULT_STRIDE ?? 18);
+const stride = everything ? 1 : Number(process.env.HOLDFAST_FAULT_STRIDE ?? 29);
 const verbose = process.env.HOLDFAST_FAULTS_VERBOSE !== undefined;
 
 type HowLong = 'once' | 'for ever';
@@ -176,7 +176,7 @@ async function lifeWithFault(code: string, position: number, howLong: HowLong): 
     settled: new Map(),
     wrongs: [],
   };
-  const options = { directory, fsync: true, reconcileIntervalMs: 0, maxRunningTasks: 8, stopGraceMs: 2_000 };
+  const options = { directory, fsync: true, reconcileIntervalMs: 0, maxRunningTasks: 8, stopGraceMs: 500 };
   const manager = await attempt(life, 'open', () => openWith(options, systemClock));
   if (manager) {
     listen(life, manager as never, directory);
@@ -255,6 +255,13 @@ function expectLegal(task: Task, life: Life, hadExit: boolean, at: string): void
     expect(task, text).toMatchObject({ status: before.status, endedAt: before.endedAt });
 }
 
+/**
+ * Faults that come to nothing: the look at a file's old mode and the removal of a temporary file that is gone, a listing that is read again,
+ * a release that removes its claim where it cannot rename it, a socket or draft that stays until the next owner sweeps it.
+ */
+const harmless =
+  /(?:stat|unlink) node_modules\/write-file-atomic|src\/store\/listing\.ts|rename src\/store\/ownership\.ts|unlink src\/store\/(?:beacon|takeover)\.ts/;
+
 describe.each(codes.map((code, index) => ({ code, index })))('$code', ({ code, index }) => {
   it.each(['once', 'for ever'] as const)('%s', { timeout: 1_800_000 }, async (howLong) => {
     const silent: string[] = [];
@@ -271,6 +278,7 @@ describe.each(codes.map((code, index) => ({ code, index })))('$code', ({ code, i
     }
     if (verbose) process.stderr.write(`${code} ${howLong}: ${calls} calls\nsilent:\n${silent.join('\n')}\n`);
     expect(calls).toBeGreaterThan(100);
-    if (howLong === 'for ever') expect(silent).toEqual([]);
+    // A disk that refuses for ever is always told of. A fault that passes may be, but for what is tried again or does not matter.
+    expect(howLong === 'once' ? silent.filter((text) => !harmless.test(text)) : silent).toEqual([]);
   });
 });

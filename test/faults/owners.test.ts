@@ -238,6 +238,7 @@ describe.skipIf(!canUnshare)('an owner in another pid namespace (needs unshare)'
     expect(manager.getTask('beats')).toMatchObject({ status: 'lost' });
     // Judged by its exit record alone, and there is none: adopted, never signalled.
     expect(manager.getTask('prints')).toMatchObject({ status: 'running' });
+    await manager.close();
   });
 });
 

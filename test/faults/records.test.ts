@@ -129,7 +129,7 @@ describe('a record that is no record', () => {
       const manager = await openManager({ directory });
       const heard: string[] = [];
       manager.on('record:rejected', ({ movedTo }) => void heard.push(String(movedTo)));
-      manager.on('*', (event) => void heard.push(event));
+      manager.on('*', (...[event]) => void heard.push(event));
       await setImmediate();
       await manager.reconcile();
       await manager.close();

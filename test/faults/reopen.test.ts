@@ -16,7 +16,7 @@ import { tempDirectory, until } from '../helpers/wait.js';
 
 const everything = process.env.HOLDFAST_FAULTS === 'all';
 const codes = (process.env.HOLDFAST_FAULT_CODES ?? 'EIO').split(',');
-const stride = everything ? 1 : Number(process.env.HOLDFAST_FAULT_STRIDE ?? 17);
+const stride = everything ? 1 : Number(process.env.HOLDFAST_FAULT_STRIDE ?? 29);
 
 let restore: (() => void) | undefined;
 afterEach(() => {

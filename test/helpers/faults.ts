@@ -123,8 +123,8 @@ function proc(pid: number, file: string): string {
 
 /** Everybody that a test started below this directory ends with the test, whatever the code under test did. */
 export function killAllAfterwards(mark: string): void {
-  onTestFinished(() =>
-    until(() => {
+  onTestFinished(async () => {
+    await until(() => {
       const left = processesWith(mark);
       for (const pid of left) {
         try {
@@ -134,8 +134,8 @@ export function killAllAfterwards(mark: string): void {
         }
       }
       return left.length === 0;
-    }),
-  );
+    });
+  });
 }
 
 /** The pid that a command wrote into a file. */

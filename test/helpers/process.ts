@@ -175,7 +175,7 @@ function newLayout(): Layout {
   return layout;
 }
 
-export const userStop: TaskStop = { cause: 'user', requestedAt: 1 };
+const userStop: TaskStop = { cause: 'user', requestedAt: 1 };
 
 /** The same task with a stop on record. */
 export function stopping(task: ProcessTask): ProcessTask {

@@ -1,5 +1,14 @@
 /* What is true after a host died, looked at from outside and then by the next host. */
-import { brokenPromises, hookProblems, isTerminal, leftOvers, readAcknowledged, readDisk, readLines, repeated } from './checker.js';
+import {
+  brokenPromises,
+  hookProblems,
+  isTerminal,
+  leftOvers,
+  readAcknowledged,
+  readDisk,
+  readLines,
+  repeated,
+} from './checker.js';
 import type { Trial } from './lab.js';
 import { BackgroundTaskManager, type Manager } from './library.js';
 import type { Play } from './workload.js';

@@ -14,16 +14,19 @@ const HOOK_STATES = ['pending', 'delivered', 'failed', 'skipped'];
 const ID = /^[a-z0-9]+(?:[-_][a-z0-9]+)*$/;
 const MAX_BYTES = 1024 * 1024;
 
-export const isTerminal = (record: Json): boolean => STATUSES.includes(record.status) && !ACTIVE.includes(record.status);
+export const isTerminal = (record: Json): boolean =>
+  STATUSES.includes(record.status) && !ACTIVE.includes(record.status);
 
 // ── one record ────────────────────────────────────────────────────────
 
-const isObject = (value: unknown): value is Json => typeof value === 'object' && value !== null && !Array.isArray(value);
+const isObject = (value: unknown): value is Json =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
 const isTime = (value: unknown): boolean => typeof value === 'number' && Number.isFinite(value) && value >= 0;
 const isText = (value: unknown): boolean => typeof value === 'string';
 const optional = (test: (value: any) => boolean) => (value: unknown) => value === undefined || test(value);
 const orNull = (test: (value: any) => boolean) => (value: unknown) => value === null || test(value);
-const isError = (value: unknown) => isObject(value) && isText(value.name) && isText(value.message) && optional(isText)(value.code);
+const isError = (value: unknown) =>
+  isObject(value) && isText(value.name) && isText(value.message) && optional(isText)(value.code);
 const isOwner = (value: unknown) =>
   isObject(value) &&
   ['instanceId', 'hostname', 'bootId', 'pidNamespace', 'startTicks'].every((key) => isText(value[key])) &&
@@ -61,13 +64,18 @@ const FIELDS: Readonly<Record<string, (value: any) => boolean>> = {
   attempt: (value) => Number.isInteger(value) && value >= 1,
   maxOutputBytes: optional(isTime),
   owner: orNull(isOwner),
-  stop: optional((value) => isObject(value) && CAUSES.includes(value.cause) && optional(isText)(value.reason) && isTime(value.requestedAt)),
+  stop: optional(
+    (value) =>
+      isObject(value) && CAUSES.includes(value.cause) && optional(isText)(value.reason) && isTime(value.requestedAt),
+  ),
   stopReason: optional(isText),
   queueTimeoutMs: optional(isTime),
   detachOnTimeout: optional((value) => typeof value === 'boolean'),
   detachTimeoutMs: optional(isTime),
   progress: optional(isProgress),
-  lastInput: optional((value) => isObject(value) && isText(value.prompt) && value.value !== undefined && isTime(value.answeredAt)),
+  lastInput: optional(
+    (value) => isObject(value) && isText(value.prompt) && value.value !== undefined && isTime(value.answeredAt),
+  ),
   waitingFor: optional((value) => isObject(value) && isText(value.prompt) && isTime(value.requestedAt)),
   error: optional(isError),
   details: isObject,
@@ -97,13 +105,20 @@ export function stateProblems(record: Json): string[] {
   must(!terminal || record.endedAt >= (record.startedAt ?? record.createdAt), 'ended before it started');
   must((record.status === 'waiting') === (record.waitingFor !== undefined), 'waitingFor and status disagree');
   must(record.error === undefined || record.status === 'failed', 'an error, but not failed');
-  must(record.status !== 'timed_out' || record.stop?.cause === 'deadline' || record.startedAt === null, 'timed out without a deadline');
+  must(
+    record.status !== 'timed_out' || record.stop?.cause === 'deadline' || record.startedAt === null,
+    'timed out without a deadline',
+  );
   must(record.deadlineAt === undefined || record.startedAt !== null, 'a deadline before the start');
   for (const [hook, owed] of Object.entries<Json>(record.hooks)) {
     must(terminal || owed.state === 'pending' || owed.state === 'skipped', `${hook} is ${owed.state} before the end`);
-    must(owed.state !== 'delivered' || owed.attempts > 0 || owed.deliveredAt !== undefined, `${hook} delivered without an attempt`);
+    must(
+      owed.state !== 'delivered' || owed.attempts > 0 || owed.deliveredAt !== undefined,
+      `${hook} delivered without an attempt`,
+    );
   }
-  if (record.kind === 'process' && terminal) must(judgedRightly(record), `exit ${record.details.exitCode}, stop ${record.stop?.cause}`);
+  if (record.kind === 'process' && terminal)
+    must(judgedRightly(record), `exit ${record.details.exitCode}, stop ${record.stop?.cause}`);
   return problems;
 }
 
@@ -162,7 +177,9 @@ function readRecord(path: string): Json | string | undefined {
     if (stats.size > MAX_BYTES) return `${stats.size} bytes`;
     return JSON.parse(readFileSync(path, 'utf8'));
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'ENOENT' ? undefined : `cannot be read: ${(error as Error).message}`;
+    return (error as NodeJS.ErrnoException).code === 'ENOENT'
+      ? undefined
+      : `cannot be read: ${(error as Error).message}`;
   }
 }
 
@@ -188,21 +205,27 @@ export function leftOvers(directory: string): string[] {
 export function successionProblems(before: Json, after: Json): string[] {
   const problems: string[] = [];
   const same = (field: string, a: unknown, b: unknown) => {
-    if (JSON.stringify(a) !== JSON.stringify(b)) problems.push(`${before.taskId}: ${field} was ${brief(a)}, is ${brief(b)}`);
+    if (JSON.stringify(a) !== JSON.stringify(b))
+      problems.push(`${before.taskId}: ${field} was ${brief(a)}, is ${brief(b)}`);
   };
-  for (const field of ['taskId', 'kind', 'createdAt', 'group', 'idempotencyKey']) same(field, before[field], after[field]);
-  if (isTerminal(before)) for (const field of ['status', 'startedAt', 'endedAt', 'error', 'result', 'attempt']) same(field, before[field], after[field]);
+  for (const field of ['taskId', 'kind', 'createdAt', 'group', 'idempotencyKey'])
+    same(field, before[field], after[field]);
+  if (isTerminal(before))
+    for (const field of ['status', 'startedAt', 'endedAt', 'error', 'result', 'attempt'])
+      same(field, before[field], after[field]);
   if (before.startedAt !== null && !isTerminal(after)) same('startedAt', before.startedAt, after.startedAt);
   if (before.status === 'running' || before.status === 'waiting') same('queued', after.status === 'queued', false);
   if (before.stop) same('stop', before.stop, after.stop);
-  if (before.lastInput && after.lastInput?.answeredAt === before.lastInput.answeredAt) same('lastInput', before.lastInput, after.lastInput);
+  if (before.lastInput && after.lastInput?.answeredAt === before.lastInput.answeredAt)
+    same('lastInput', before.lastInput, after.lastInput);
   if (before.lastInput) same('an answer', after.lastInput !== undefined, true);
   for (const [key, value] of Object.entries(before.metadata)) same(`metadata.${key}`, value, after.metadata[key]);
   for (const [hook, owed] of Object.entries<Json>(before.hooks)) {
     const now: Json | undefined = after.hooks[hook];
     if (!now) problems.push(`${before.taskId}: the hook ${hook} is gone`);
     else if (owed.state === 'delivered' || owed.state === 'skipped') same(`hooks.${hook}`, owed.state, now.state);
-    else if (owed.attempts > now.attempts) problems.push(`${before.taskId}: attempts of ${hook} went from ${owed.attempts} to ${now.attempts}`);
+    else if (owed.attempts > now.attempts)
+      problems.push(`${before.taskId}: attempts of ${hook} went from ${owed.attempts} to ${now.attempts}`);
   }
   return problems;
 }
@@ -247,7 +270,8 @@ export function hookProblems(acknowledged: readonly Json[]): string[] {
       if (delivered.has(called)) problems.push(`${called} was called again after its success was on record`);
     }
     if (event !== 'hook:delivered') continue;
-    for (const [hook, owed] of Object.entries<Json>(task.hooks)) if (owed.state === 'delivered') delivered.add(`${task.taskId}:${hook}`);
+    for (const [hook, owed] of Object.entries<Json>(task.hooks))
+      if (owed.state === 'delivered') delivered.add(`${task.taskId}:${hook}`);
   }
   return problems;
 }

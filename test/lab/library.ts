@@ -12,3 +12,4 @@ export const { BackgroundTaskError, BackgroundTaskManager, defineTaskKind, parse
 )) as typeof Holdfast;
 export const { webhookHook } = (await built('webhook.js')) as typeof Webhook;
 export type Manager = Holdfast.BackgroundTaskManager;
+export type Slot = Holdfast.Slot;

@@ -30,7 +30,8 @@ const { values } = parseArgs({
 const print = (text: string) => process.stdout.write(`${text}\n`);
 
 const seed = Number(values.seed);
-if (!Number.isSafeInteger(seed) || seed < 0) throw new RangeError(`--seed: expected a whole number, got ${values.seed}`);
+if (!Number.isSafeInteger(seed) || seed < 0)
+  throw new RangeError(`--seed: expected a whole number, got ${values.seed}`);
 const mode: Mode = values.soak ? 'soak' : values.quick ? 'quick' : 'full';
 const chosen = chosenRows(values.only ?? (values.soak ? '18' : undefined));
 process.exitCode = values.mutations ? await runMutations(chosen, seed, print) : await runRows();
@@ -63,7 +64,8 @@ async function runRow(experiment: Experiment): Promise<{ result: RowResult; mess
   const started = performance.now();
   const skipped = experiment.unavailable?.();
   const lab = new Lab(experiment, mode, seed);
-  if (skipped === undefined) await within(LIMIT_MS[mode], experiment.run(lab)).catch((error) => lab.violation(describe(error)));
+  if (skipped === undefined)
+    await within(LIMIT_MS[mode], experiment.run(lab)).catch((error) => lab.violation(describe(error)));
   const seconds = (performance.now() - started) / 1000;
   const { trialCount: trials, violationCount: violations, notes, messages } = lab;
   return { result: { row, what, seed, trials, violations, notes, seconds, skipped }, messages };

@@ -15,9 +15,15 @@ export class Model {
   readonly tasks = new Map<string, ModelTask>();
   readonly limit: number;
   reserved = 0;
+  #ids = 0;
 
   constructor(limit: number) {
     this.limit = limit;
+  }
+
+  /** Never one that was there before. */
+  newId(): string {
+    return `t${++this.#ids}`;
   }
 
   get used(): number {
@@ -35,7 +41,14 @@ export class Model {
 
   add(taskId: string, { kind, detached, owes }: { kind: ModelTask['kind']; detached: boolean; owes: boolean }): void {
     const status = detached && this.isFull ? 'queued' : 'running';
-    this.tasks.set(taskId, { status, kind, detached, metadata: {}, inbox: owes ? 'pending' : undefined, answer: undefined });
+    this.tasks.set(taskId, {
+      status,
+      kind,
+      detached,
+      metadata: {},
+      inbox: owes ? 'pending' : undefined,
+      answer: undefined,
+    });
   }
 
   end(taskId: string, status: 'completed' | 'failed' | 'killed'): void {
@@ -89,4 +102,5 @@ export class Model {
 }
 
 export const isActive = ({ status }: ModelTask): boolean => status === 'queued' || isAtWork({ status });
-export const isAtWork = ({ status }: Pick<ModelTask, 'status'>): boolean => status === 'running' || status === 'waiting';
+export const isAtWork = ({ status }: Pick<ModelTask, 'status'>): boolean =>
+  status === 'running' || status === 'waiting';

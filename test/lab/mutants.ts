@@ -4,7 +4,17 @@ import type { Random } from './random.js';
 
 /** A legal record of any status. */
 export function randomRecord(random: Random, taskId: string): Json {
-  const status = random.pick(['queued', 'running', 'waiting', 'completed', 'completed', 'failed', 'timed_out', 'killed', 'lost']);
+  const status = random.pick([
+    'queued',
+    'running',
+    'waiting',
+    'completed',
+    'completed',
+    'failed',
+    'timed_out',
+    'killed',
+    'lost',
+  ]);
   const active = ['queued', 'running', 'waiting'].includes(status);
   const createdAt = 1_790_000_000_000 + random.int(0, 1e9);
   const startedAt = status === 'queued' ? null : createdAt + random.int(0, 1_000);
@@ -23,10 +33,22 @@ export function randomRecord(random: Random, taskId: string): Json {
     startedAt,
     endedAt,
     attempt: 1,
-    owner: { instanceId: 'x', hostname: 'elsewhere', bootId: 'b', pidNamespace: 'pid:[1]', pid: 4242, startTicks: '123' },
-    details: kind === 'process' ? { command: ['npm', 'test'], cwd: '/repo', pid: null, exitCode, signal: null } : { note: randomText(random) },
+    owner: {
+      instanceId: 'x',
+      hostname: 'elsewhere',
+      bootId: 'b',
+      pidNamespace: 'pid:[1]',
+      pid: 4242,
+      startTicks: '123',
+    },
+    details:
+      kind === 'process'
+        ? { command: ['npm', 'test'], cwd: '/repo', pid: null, exitCode, signal: null }
+        : { note: randomText(random) },
     metadata: random.chance(0.5) ? { sessionId: randomText(random), nested: { list: [1, null, true] } } : {},
-    hooks: random.chance(0.5) ? { conversation: { state: active ? 'pending' : random.pick(['pending', 'skipped']), attempts: 0 } } : {},
+    hooks: random.chance(0.5)
+      ? { conversation: { state: active ? 'pending' : random.pick(['pending', 'skipped']), attempts: 0 } }
+      : {},
     ...maybe({ group: 'agent-7' }),
     ...maybe({ idempotencyKey: `key-${taskId}` }),
     ...maybe({ progress: { message: randomText(random), current: 1, total: 2, updatedAt: createdAt } }),
@@ -39,11 +61,29 @@ export function randomRecord(random: Random, taskId: string): Json {
 }
 
 function randomText(random: Random): string {
-  return Array.from({ length: random.int(0, 20) }, () => random.pick(['a', ' ', '"', '\\', '\n', '\0', 'é', '🙂', '__proto__', '/../'])).join('');
+  return Array.from({ length: random.int(0, 20) }, () =>
+    random.pick(['a', ' ', '"', '\\', '\n', '\0', 'é', '🙂', '__proto__', '/../']),
+  ).join('');
 }
 
 const anything = (random: Random): unknown =>
-  random.pick([null, true, -1, 0.5, 1e300, '', 'text', 'running', [], [1], {}, { name: 1 }, { state: 'pending' }, '1790000000000', '\ud800']);
+  random.pick([
+    null,
+    true,
+    -1,
+    0.5,
+    1e300,
+    '',
+    'text',
+    'running',
+    [],
+    [1],
+    {},
+    { name: 1 },
+    { state: 'pending' },
+    '1790000000000',
+    '\ud800',
+  ]);
 
 /** The bytes of a record after something happened to it. */
 export function mutated(random: Random, record: Json): Buffer {
@@ -59,12 +99,20 @@ export function mutated(random: Random, record: Json): Buffer {
     () => bytes.subarray(0, position),
     () => Buffer.concat([bytes, bytes.subarray(position)]),
     () => flipped(random, bytes),
-    () => Buffer.concat([bytes.subarray(0, position), Buffer.from(random.pick(['\0', '\xff', '}', ',', '{"', '1e999', '\ufeff']), 'latin1'), bytes.subarray(position)]),
+    () =>
+      Buffer.concat([
+        bytes.subarray(0, position),
+        Buffer.from(random.pick(['\0', '\xff', '}', ',', '{"', '1e999', '\ufeff']), 'latin1'),
+        bytes.subarray(position),
+      ]),
     () => Buffer.from(text.replace(/:\d+/, random.pick([':1e999', ':-1', ':01', ':NaN', ':"1"']))),
     () => Buffer.alloc(random.int(0, 300)),
     () => Buffer.from(JSON.stringify(random.pick([[], [record], 'text', 7, null, {}]))),
     () => Buffer.from(text.replace('{', `{"deep":${nested(random.pick([10, 900, 3_000]))},`)),
-    () => Buffer.from(JSON.stringify({ ...record, taskId: random.pick(['../../etc', 'Other', '', 'a'.repeat(65), 'another-1']) })),
+    () =>
+      Buffer.from(
+        JSON.stringify({ ...record, taskId: random.pick(['../../etc', 'Other', '', 'a'.repeat(65), 'another-1']) }),
+      ),
     () => Buffer.from(JSON.stringify({ ...record, schemaVersion: random.pick([0, 2, 99, -1, '1', 1.5, null]) })),
     () => Buffer.from(text.replace('{', '{"__proto__":{"status":"running"},')),
     () => (random.chance(0.02) ? Buffer.from(JSON.stringify({ ...record, large: 'x'.repeat(1024 * 1024) })) : bytes),

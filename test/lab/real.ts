@@ -29,7 +29,12 @@ export class Real {
 
   async open(): Promise<void> {
     const limits = { maxRunningTasks: this.#limit, whenFull: 'queue', stopGraceMs: 2_000 } as const;
-    this.manager = await BackgroundTaskManager.open({ directory: this.#directory, fsync: false, hooks: { inbox: 'pull' }, ...limits });
+    this.manager = await BackgroundTaskManager.open({
+      directory: this.#directory,
+      fsync: false,
+      hooks: { inbox: 'pull' },
+      ...limits,
+    });
     this.manager.on('task:settled', ({ task }) => void this.settled.push(task.taskId));
   }
 
@@ -53,7 +58,15 @@ export class Real {
   }
 
   /** Does as it is told until it is told to end. */
-  async #work({ taskId, signal, requestInput }: { taskId: string; signal: AbortSignal; requestInput(prompt: string): Promise<unknown> }): Promise<string> {
+  async #work({
+    taskId,
+    signal,
+    requestInput,
+  }: {
+    taskId: string;
+    signal: AbortSignal;
+    requestInput(prompt: string): Promise<unknown>;
+  }): Promise<string> {
     for (;;) {
       const word = await this.#nextWord(taskId, signal);
       if ('ask' in word) await requestInput('Well?');
@@ -100,14 +113,23 @@ export class Real {
   /** Every difference between memory, disk and the model, once what was set going has arrived. */
   async compare(model: Model): Promise<void> {
     // A queued task that got a slot is launched in the background.
-    await until(() => model.ids(({ status }) => status === 'running').every((id) => this.manager.getTask(id)?.status === 'running'), 'queued work to start', 10_000).catch(() => undefined);
+    await until(
+      () =>
+        model.ids(({ status }) => status === 'running').every((id) => this.manager.getTask(id)?.status === 'running'),
+      'queued work to start',
+      10_000,
+    ).catch(() => undefined);
     const disk = readDisk(this.#directory);
     const problems = [...disk.problems];
     const same = (what: string, real: unknown, expected: unknown) => {
-      if (JSON.stringify(real) !== JSON.stringify(expected)) problems.push(`${what}: ${JSON.stringify(real)}, by the model ${JSON.stringify(expected)}`);
+      if (JSON.stringify(real) !== JSON.stringify(expected))
+        problems.push(`${what}: ${JSON.stringify(real)}, by the model ${JSON.stringify(expected)}`);
     };
     for (const [taskId, task] of model.tasks) {
-      for (const [where, found] of Object.entries({ memory: this.manager.getTask(taskId), disk: disk.records.get(taskId) })) {
+      for (const [where, found] of Object.entries({
+        memory: this.manager.getTask(taskId),
+        disk: disk.records.get(taskId),
+      })) {
         same(`${taskId} in ${where}`, found && summary(found), {
           status: task.status,
           detached: task.detached,
@@ -117,7 +139,11 @@ export class Real {
         });
       }
     }
-    same('the list', this.manager.listTasks({ includeForeground: true }).map(({ taskId }) => taskId), [...model.tasks.keys()].reverse());
+    same(
+      'the list',
+      this.manager.listTasks({ includeForeground: true }).map(({ taskId }) => taskId),
+      [...model.tasks.keys()].reverse(),
+    );
     same('records', [...disk.records.keys()].sort(), [...model.tasks.keys()].sort());
     same('used slots', this.manager.status().slots.used, model.used);
     const counts = { running: 0, queued: 0, waiting: 0, terminal: 0 };
@@ -126,7 +152,11 @@ export class Real {
     same('status()', { running, queued, waiting, terminal }, counts);
     const owed = this.manager.listDeliveries({ state: 'pending' }).map(({ taskId }) => taskId);
     same('deliveries', owed.sort(), model.ids((task) => !isActive(task) && task.inbox === 'pending').sort());
-    same('events of ends that came twice', this.settled.filter((id, index) => this.settled.indexOf(id) !== index), []);
+    same(
+      'events of ends that came twice',
+      this.settled.filter((id, index) => this.settled.indexOf(id) !== index),
+      [],
+    );
     if (problems.length > 0) throw new Error(problems.join('; '));
   }
 

@@ -39,7 +39,10 @@ export class Disk {
   readonly #root: Folder = newFolder();
   readonly #directory: string;
   readonly #open = new Map<number, Node>();
-  readonly #begun = new Map<number, { readonly call: Call; readonly content: Buffer | ReadonlyMap<string, Node> | undefined }>();
+  readonly #begun = new Map<
+    number,
+    { readonly call: Call; readonly content: Buffer | ReadonlyMap<string, Node> | undefined }
+  >();
 
   constructor(directory: string) {
     this.#directory = directory;
@@ -48,7 +51,10 @@ export class Disk {
   /** A call counts once it has succeeded; an fsync makes sure of what was there when it began. */
   feed(call: Call): void {
     if (call.phase === 'begin') {
-      this.#begun.set(call.id, { call, content: /^f(?:data)?sync$/.test(call.call) ? this.#contentOf(call) : undefined });
+      this.#begun.set(call.id, {
+        call,
+        content: /^f(?:data)?sync$/.test(call.call) ? this.#contentOf(call) : undefined,
+      });
       return;
     }
     const begun = this.#begun.get(call.id);
@@ -124,7 +130,8 @@ export class Disk {
     const bytes = Buffer.from(data, 'base64');
     if (call === 'writeFile') node.data = bytes;
     else if (position === undefined) node.data = Buffer.concat([node.data, bytes]);
-    else node.data = Buffer.concat([node.data.subarray(0, position), bytes, node.data.subarray(position + bytes.length)]);
+    else
+      node.data = Buffer.concat([node.data.subarray(0, position), bytes, node.data.subarray(position + bytes.length)]);
   }
 
   #move(from: string, to: string, removes: boolean): void {
@@ -138,8 +145,9 @@ export class Disk {
   #makeFolder(path: string): Folder {
     let folder = this.#root;
     for (const name of this.#parts(path)) {
-      let next = folder.names.get(name);
-      if (next?.kind !== 'folder') folder.names.set(name, (next = newFolder()));
+      const found = folder.names.get(name);
+      const next = found?.kind === 'folder' ? found : newFolder();
+      folder.names.set(name, next);
       folder = next;
     }
     return folder;

@@ -20,7 +20,10 @@ export class Sandbox implements AsyncDisposable {
   /** Everything that runs here, or mentions this place in its command line. */
   running(): number[] {
     return processes()
-      .filter(({ pid, args, env }) => pid !== process.pid && (args.includes(this.path) || env().includes(`${MARK}=${this.path}\0`)))
+      .filter(
+        ({ pid, args, env }) =>
+          pid !== process.pid && (args.includes(this.path) || env().includes(`${MARK}=${this.path}\0`)),
+      )
       .map(({ pid }) => pid);
   }
 

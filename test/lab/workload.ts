@@ -49,7 +49,7 @@ export interface Play {
   /** More of the manager's options, as far as JSON can say them. */
   readonly options?: object;
   /** What happens after the last step. */
-  readonly then: 'close' | 'stay' | 'die';
+  readonly afterwards: 'close' | 'stay' | 'die';
 }
 
 /** Every call that writes, once; the same calls in the same order each time. */
@@ -80,7 +80,10 @@ export function mixture(random: Random, prefix: string, length: number, lanes = 
   for (let n = 0; n < length; n++) {
     const lane = random.int(0, lanes - 1);
     const id = `${prefix}-${n}`;
-    const step = random.chance(0.5) || made[lane]!.length === 0 ? beginning(random, id) : following(random, random.pick(made[lane]!), n);
+    const step =
+      random.chance(0.5) || made[lane]!.length === 0
+        ? beginning(random, id)
+        : following(random, random.pick(made[lane]!), n);
     if (step.do === 'process' || step.do === 'function') made[lane]!.push(id);
     steps.push({ ...step, lane });
   }
@@ -91,7 +94,14 @@ function beginning(random: Random, id: string): Step {
   const hooks = random.pick([[], ['note'], ['note', 'inbox']]);
   const ms = random.pick([0, 0, 5, 20, 100]);
   if (random.chance(0.4)) {
-    return { do: 'process', id, exit: random.pick([0, 0, 1, 3, 127]), ms, hooks, ...(random.chance(0.2) && { timeoutMs: 50 }) };
+    return {
+      do: 'process',
+      id,
+      exit: random.pick([0, 0, 1, 3, 127]),
+      ms,
+      hooks,
+      ...(random.chance(0.2) && { timeoutMs: 50 }),
+    };
   }
   return { do: 'function', id, ms, fails: random.chance(0.2), bytes: random.int(0, 2_000), hooks };
 }

@@ -312,7 +312,7 @@ describe('a host killed in the middle of a removal', () => {
     expect(files(left)).toEqual([]);
   });
 
-  it('never leaves a record without the removal being possible: no output outlives its record', async () => {
+  it('leaves no output without its record: the record goes last', async () => {
     const directory = await scratch();
     const manager = await openManager({ directory });
     for (let n = 0; n < 20; n++) await done(manager, `t${n}`);

@@ -13,6 +13,9 @@ const LIMIT = 1024 * 1024;
 /** What `yes` writes in the time that it takes to notice, many times over: a ceiling that does not hold is passed within a second. */
 const OVERSHOOT = 512 * 1024 * 1024;
 
+/** A writer without end, but for a ceiling of the system's own at a gigabyte: should a test be killed, it must not fill the disk. */
+const YES = 'ulimit -f 2097152; exec yes';
+
 const limited = (maxOutputBytes = LIMIT) => ({ maxOutputBytes }) as Partial<ProcessTask>;
 const sizeOf = (lab: ProcessLab, task: ProcessTask) => statSync(lab.layout.outputPath(task.taskId)).size;
 
@@ -24,7 +27,7 @@ async function exceeded(lab: ProcessLab, task: ProcessTask): Promise<number> {
 describe('a process that writes beyond its limit', () => {
   it('stands still before anybody is told, and is ended by the stop', async () => {
     const lab = new ProcessLab();
-    const task = await lab.run(['yes'], {}, limited());
+    const task = await lab.run(YES, {}, limited());
     const size = await exceeded(lab, task);
     expect(size).toBeGreaterThan(LIMIT);
     expect(size).toBeLessThan(LIMIT + OVERSHOOT);
@@ -38,7 +41,7 @@ describe('a process that writes beyond its limit', () => {
 
   it('stands still in whatever session it writes', async () => {
     const lab = new ProcessLab();
-    const task = await lab.run('setsid yes & setsid -f yes; wait', {}, limited());
+    const task = await lab.run('ulimit -f 2097152; setsid yes & setsid -f yes; wait', {}, limited());
     const size = await exceeded(lab, task);
     expect(sizeOf(lab, task)).toBe(size);
     await lab.stop(stopping(task), 'kill');
@@ -48,7 +51,7 @@ describe('a process that writes beyond its limit', () => {
 
   it('is held again when it goes on in spite of the stop, and ended by the kill', async () => {
     const lab = new ProcessLab();
-    const task = await lab.run(`trap '' TERM; yes`, {}, limited());
+    const task = await lab.run(`trap '' TERM; ${YES}`, {}, limited());
     const first = await exceeded(lab, task);
     await lab.stop(stopping({ ...task, startedAt: 0 }), 'terminate');
     await until(() => sizeOf(lab, task) > first + 64 * 1024);
@@ -66,7 +69,7 @@ describe('a process that writes beyond its limit', () => {
 
   it('is stopped by the host that adopts it', async () => {
     const lab = new ProcessLab();
-    const task = await lab.run('sleep 0.2; yes');
+    const task = await lab.run(`sleep 0.2; ${YES}`);
     lab.dispose();
     const next = new ProcessLab({ layout: lab.layout });
     const adopted = { ...task, ...limited() };
@@ -77,7 +80,7 @@ describe('a process that writes beyond its limit', () => {
   it('keeps its limit after a long rest', async () => {
     const lab = new ProcessLab();
     const gate = join(lab.layout.directory, 'gate');
-    const task = await lab.run(`echo one; until [ -e ${gate} ]; do sleep 0.02; done; yes`, {}, limited());
+    const task = await lab.run(`echo one; until [ -e ${gate} ]; do sleep 0.02; done; ${YES}`, {}, limited());
     await lab.printed(task, 'one');
     writeFileSync(gate, '');
     expect(await exceeded(lab, task)).toBeLessThan(LIMIT + OVERSHOOT);

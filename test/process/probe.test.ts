@@ -60,6 +60,23 @@ describe('the outcome', () => {
     expect(await lab.probe(task)).toMatchObject({ endedAt: task.startedAt });
   });
 
+  it('is never missed by a host that looks all the while', async () => {
+    const lab = new ProcessLab();
+    const next = new ProcessLab({ layout: lab.layout });
+    for (let batch = 0; batch < 20; batch++) {
+      const tasks = await Promise.all(Array.from({ length: 10 }, () => lab.run(['true'])));
+      const outcomes = await Promise.all(
+        tasks.map(async (task) => {
+          for (;;) {
+            const probe = await next.probe(task);
+            if (probe.state !== 'running') return probe.state;
+          }
+        }),
+      );
+      expect(outcomes).toEqual(tasks.map(() => 'completed'));
+    }
+  });
+
   it('counts only once its record is complete', async () => {
     const lab = new ProcessLab();
     const task = await lab.run(['sleep', '60']);

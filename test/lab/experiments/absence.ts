@@ -33,7 +33,7 @@ async function oneAbsence(trial: Trial): Promise<number> {
   const endings = range(PROCESSES).map((n) => ending(trial.random, `p${n}`, trial.beside(`p${n}.ended`)));
   const steps = endings.map(({ step }, n) => ({ ...step, lane: n % 4 }));
   {
-    const plan = { ...filesOf(trial), steps, then: 'die', options: { fsync: false } };
+    const plan = { ...filesOf(trial), steps, afterwards: 'die', options: { fsync: false } };
     await using host = new Host({ sandbox: trial.sandbox, script: 'player.mjs', plan });
     await host.ended;
   }
@@ -41,19 +41,35 @@ async function oneAbsence(trial: Trial): Promise<number> {
   // An end time taken when it is found, not when it was, must be wrong by more than the tolerance.
   await pause(LATER_MS + 200);
   await using manager = await reopen(trial.directory, { fsync: false });
-  for (const one of endings) trial.violations(one.id, differences(one, manager.getTask(one.id), trial.beside(`${one.id}.ended`)));
+  for (const one of endings)
+    trial.violations(one.id, differences(one, manager.getTask(one.id), trial.beside(`${one.id}.ended`)));
   return PROCESSES;
 }
 
 function ending(random: Random, id: string, truth: string): Ending {
   const begin = `sleep ${random.int(0, 400) / 1000}; date +%s%3N >'${truth}'`;
   if (random.chance(0.2)) {
-    const [name, number] = random.pick([['KILL', 9], ['SEGV', 11], ['ABRT', 6], ['PIPE', 13]] as const);
-    return { step: { do: 'process', id, command: `${begin}; kill -${name} $$`, hooks: [] }, id, exitCode: 128 + number, signal: `SIG${name}` };
+    const [name, number] = random.pick([
+      ['KILL', 9],
+      ['SEGV', 11],
+      ['ABRT', 6],
+      ['PIPE', 13],
+    ] as const);
+    return {
+      step: { do: 'process', id, command: `${begin}; kill -${name} $$`, hooks: [] },
+      id,
+      exitCode: 128 + number,
+      signal: `SIG${name}`,
+    };
   }
   const exitCode = random.pick([0, 0, random.int(1, 127)]);
   const line = `${begin}; exit ${exitCode}`;
-  return { step: { do: 'process', id, command: random.chance(0.5) ? line : ['/bin/sh', '-c', line], hooks: [] }, id, exitCode, signal: null };
+  return {
+    step: { do: 'process', id, command: random.chance(0.5) ? line : ['/bin/sh', '-c', line], hooks: [] },
+    id,
+    exitCode,
+    signal: null,
+  };
 }
 
 function differences({ exitCode, signal }: Ending, task: any, truthPath: string): string[] {

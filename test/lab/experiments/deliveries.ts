@@ -21,7 +21,9 @@ export const deliveries: Experiment = {
     const twice = { delivered: 0, again: 0 };
     await lab.trials(range(lab.size({ quick: 6, full: 60 })), (trial) => deliverUnderKills(trial, twice));
     const share = twice.delivered === 0 ? 0 : (100 * twice.again) / twice.delivered;
-    lab.note(`${share.toFixed(1)} % of ${twice.delivered} webhooks came twice, ${(twice.again / (lab.trialCount || 1)).toFixed(1)} a kill`);
+    lab.note(
+      `${share.toFixed(1)} % of ${twice.delivered} webhooks came twice, ${(twice.again / (lab.trialCount || 1)).toFixed(1)} a kill`,
+    );
   },
 };
 
@@ -52,7 +54,11 @@ async function deliverUnderKills(trial: Trial, twice: { delivered: number; again
 
 function deliverer(trial: Trial, { url }: Endpoint, prefix: string, count: number): Host {
   const failures = range(97).map(() => trial.random.chance(0.3));
-  return new Host({ sandbox: trial.sandbox, script: 'deliverer.mjs', plan: { ...filesOf(trial), url, prefix, failures, count } });
+  return new Host({
+    sandbox: trial.sandbox,
+    script: 'deliverer.mjs',
+    plan: { ...filesOf(trial), url, prefix, failures, count },
+  });
 }
 
 function undelivered(record: Json, arrived: ReadonlyMap<string, number>): string[] {

@@ -31,7 +31,9 @@ async function countAfterMany(trial: Trial, lab: Lab, tasks: number): Promise<nu
   compare(trial, 'after pruning', start, end);
   compare(trial, 'after close', before, { ...closed, heap: 0 });
   const each = (full.heap - start.heap) / tasks;
-  lab.note(`${tasks} tasks; ${Math.round(each)} bytes of heap for each of ${kept} kept; ${grown(start, end)} once pruned`);
+  lab.note(
+    `${tasks} tasks; ${Math.round(each)} bytes of heap for each of ${kept} kept; ${grown(start, end)} once pruned`,
+  );
   return tasks;
 }
 
@@ -39,15 +41,28 @@ export const soak: Experiment = {
   row: 18,
   what: 'a steady load: heap or handles that grow',
   async run(lab) {
-    const [warmUpSeconds, seconds] = { quick: [2, 4], full: [60, 540], soak: [60, 3_540] }[lab.mode] as [number, number];
+    const [warmUpSeconds, seconds] = { quick: [2, 4], full: [60, 540], soak: [60, 3_540] }[lab.mode] as [
+      number,
+      number,
+    ];
     await lab.trials([20], (trial, perSecond) => soakFor(trial, lab, { perSecond, warmUpSeconds, seconds }));
   },
 };
 
-async function soakFor(trial: Trial, lab: Lab, steady: { perSecond: number; warmUpSeconds: number; seconds: number }): Promise<number> {
-  const { start, end, tasks } = await endure(trial, { steady, processEvery: 5, options: { retention: { maxTasks: 200 } } });
+async function soakFor(
+  trial: Trial,
+  lab: Lab,
+  steady: { perSecond: number; warmUpSeconds: number; seconds: number },
+): Promise<number> {
+  const { start, end, tasks } = await endure(trial, {
+    steady,
+    processEvery: 5,
+    options: { retention: { maxTasks: 200 } },
+  });
   compare(trial, `after ${steady.seconds} s`, start, end);
-  lab.note(`${steady.seconds} s at ${steady.perSecond} a second; heap ${(end.heap / start.heap).toFixed(3)} of what it was, ${grown(start, end)}`);
+  lab.note(
+    `${steady.seconds} s at ${steady.perSecond} a second; heap ${(end.heap / start.heap).toFixed(3)} of what it was, ${grown(start, end)}`,
+  );
   return tasks;
 }
 
@@ -62,7 +77,8 @@ async function endure(trial: Trial, plan: object): Promise<any> {
   return { ...(await host.next()), ...(await host.next()) };
 }
 
-const grown = (start: Census, end: Census) => `${end.heap < start.heap ? '-' : '+'}${megabytes(Math.abs(end.heap - start.heap))}`;
+const grown = (start: Census, end: Census) =>
+  `${end.heap < start.heap ? '-' : '+'}${megabytes(Math.abs(end.heap - start.heap))}`;
 
 function compare(trial: Trial, when: string, start: Census, end: Census): void {
   const types = Object.keys({ ...start.resources, ...end.resources });
@@ -71,6 +87,12 @@ function compare(trial: Trial, when: string, start: Census, end: Census): void {
     trial.check(now <= then, `${when}: ${now} ${type}, ${then} at the start`);
   }
   trial.check(end.files <= start.files, `${when}: ${end.files} open files, ${start.files} at the start`);
-  trial.check(end.listeners <= start.listeners, `${when}: ${end.listeners} listeners of the process, ${start.listeners} at the start`);
-  trial.check(end.heap <= start.heap + HEAP_SLACK, `${when}: heap ${megabytes(end.heap)}, ${megabytes(start.heap)} at the start`);
+  trial.check(
+    end.listeners <= start.listeners,
+    `${when}: ${end.listeners} listeners of the process, ${start.listeners} at the start`,
+  );
+  trial.check(
+    end.heap <= start.heap + HEAP_SLACK,
+    `${when}: heap ${megabytes(end.heap)}, ${megabytes(start.heap)} at the start`,
+  );
 }

@@ -57,10 +57,19 @@ function judge(trial: Trial, { fault, at, forEver }: Attack, said: any): void {
     trial.violation(`${where}: ${said.failed}`);
     return;
   }
-  trial.check(said.refused === undefined || said.refused === 'STORAGE_FAILED', `${where}: open rejected with ${said.refused}`);
-  for (const [when, state] of Object.entries<any>({ 'once the disk is well': said.here, 'after a new open': said.there })) {
+  trial.check(
+    said.refused === undefined || said.refused === 'STORAGE_FAILED',
+    `${where}: open rejected with ${said.refused}`,
+  );
+  for (const [when, state] of Object.entries<any>({
+    'once the disk is well': said.here,
+    'after a new open': said.there,
+  })) {
     trial.check(state.idle, `${where}: not idle ${when}`);
-    trial.check(state.slots === state.active, `${where}: ${state.slots} slots for ${state.active} active tasks ${when}`);
+    trial.check(
+      state.slots === state.active,
+      `${where}: ${state.slots} slots for ${state.active} active tasks ${when}`,
+    );
   }
   checkFiles(trial, where);
   if (!forEver) trial.violations(where, recordsOfRefused(trial));
@@ -70,7 +79,9 @@ function judge(trial: Trial, { fault, at, forEver }: Attack, said: any): void {
 function recordsOfRefused(trial: Trial): string[] {
   const { records } = readDisk(trial.directory);
   return readAcknowledged(filesOf(trial).acknowledged)
-    .filter(({ refused, id, code }) => /^(?:process|function)$/.test(refused) && code !== 'LAUNCH_FAILED' && records.has(id))
+    .filter(
+      ({ refused, id, code }) => /^(?:process|function)$/.test(refused) && code !== 'LAUNCH_FAILED' && records.has(id),
+    )
     .map(({ id, code }) => `${id} was refused (${code}) and has a record`);
 }
 
@@ -94,11 +105,9 @@ export const faults: Experiment = {
     await using workers = new Workers();
     const all = await planAttacks(lab, workers);
     const chosen = lab.random.shuffle(all).slice(0, lab.size({ quick: 100, full: all.length }));
-    await lab.trials(
-      chosen,
-      async (trial, one) => judge(trial, one, await attack(workers, trial, one)),
-      { parallel: WORKERS },
-    );
+    await lab.trials(chosen, async (trial, one) => judge(trial, one, await attack(workers, trial, one)), {
+      parallel: WORKERS,
+    });
     lab.note(`${lab.trialCount} of ${all.length} faults`);
   },
 };

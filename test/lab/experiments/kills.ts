@@ -1,12 +1,16 @@
 /* Rows 1 to 4: the host is killed, at moments chosen at random and at every single call. */
+import { spawnSync } from 'node:child_process';
 import { setTimeout as pause } from 'node:timers/promises';
 import { checkFiles, checkRecovery, filesOf } from '../aftermath.js';
 import { Host, type HostOptions } from '../host.js';
 import { type Experiment, type Lab, range, type Trial } from '../lab.js';
-import { mixture, type Play, script, type Step } from '../workload.js';
+import { mixture, type Play, type Step, script } from '../workload.js';
 
-const player = (trial: Trial, play: Partial<Play> & Pick<Play, 'steps' | 'then'>, more: Partial<HostOptions> = {}) =>
-  new Host({ sandbox: trial.sandbox, script: 'player.mjs', plan: { ...filesOf(trial), ...play }, ...more });
+const player = (
+  trial: Trial,
+  play: Partial<Play> & Pick<Play, 'steps' | 'afterwards'>,
+  more: Partial<HostOptions> = {},
+) => new Host({ sandbox: trial.sandbox, script: 'player.mjs', plan: { ...filesOf(trial), ...play }, ...more });
 
 /** Several hosts after each other, each killed: a kill during recovery is a kill like any other. */
 const GENERATIONS = 4;
@@ -18,7 +22,7 @@ export const killsAtRandom: Experiment = {
     await lab.trials(range(lab.size({ quick: 12, full: 400 })), async (trial) => {
       for (const generation of range(GENERATIONS)) {
         const steps = mixture(trial.random, `g${generation}`, 400);
-        await using host = player(trial, { steps, then: 'stay', options: { fsync: generation % 2 === 0 } });
+        await using host = player(trial, { steps, afterwards: 'stay', options: { fsync: generation % 2 === 0 } });
         // Now and then before it has opened; mostly in the middle of its work.
         if (trial.random.chance(0.85)) await host.next();
         await pause(trial.random.int(0, 250));
@@ -33,7 +37,7 @@ export const killsAtRandom: Experiment = {
 
 /** One host that is killed at its `at`-th change of the directory, if it makes so many. */
 function killedAt(trial: Trial, steps: readonly Step[], at: number): Host {
-  return player(trial, { steps, then: 'close' }, { fs: { directory: trial.directory, mode: 'kill', at } });
+  return player(trial, { steps, afterwards: 'close' }, { fs: { directory: trial.directory, mode: 'kill', at } });
 }
 
 /** How many changes a whole run makes. Timers make some of them, so the next run may make one more. */
@@ -51,20 +55,47 @@ async function countChanges(lab: Lab, steps: readonly Step[]): Promise<number> {
 /** One run for each change; a quick lab takes some of them. */
 async function killEverywhere(lab: Lab, steps: readonly Step[], quick: number): Promise<void> {
   const changes = await countChanges(lab, steps);
+  const before = lab.trialCount;
   const chosen = lab.random.shuffle(range(changes)).slice(0, lab.size({ quick, full: changes }));
-  await lab.trials(chosen, async (trial, index) => {
-    await using host = killedAt(trial, steps, index + 1);
-    const end = await host.ended;
-    if (end !== 'SIGKILL' && end !== 0) throw new Error(`the host ended with ${end}: ${host.stderr}`);
-    await checkRecovery(trial);
+  await lab.trials(chosen, (trial, index) => dieAndRecover(trial, killedAt(trial, steps, index + 1)));
+  lab.note(`${lab.trialCount - before} of ${changes} calls`);
+}
+
+async function dieAndRecover(trial: Trial, dying: Host): Promise<void> {
+  await using host = dying;
+  const end = await host.ended;
+  if (end !== 'SIGKILL' && end !== 0) throw new Error(`the host ended with ${end}: ${host.stderr}`);
+  await checkRecovery(trial);
+}
+
+/** What changes a file or a folder, below everything that Node does. */
+const SYSTEM_CALLS = 'write,pwrite64,rename,unlink,rmdir,mkdir,link,fsync,fchmod,chmod,ftruncate';
+const tracer = (when: number) => [
+  ...['strace', '-f', '-qq', '-o', '/dev/null', '-e', `trace=${SYSTEM_CALLS}`],
+  ...['-e', `inject=${SYSTEM_CALLS}:signal=SIGKILL:when=${when}`],
+];
+
+/** The calls of the system itself: a sample, since each run takes long. Node's pool has one thread, and every thread counts for itself. */
+async function killUnderStrace(lab: Lab, steps: readonly Step[]): Promise<void> {
+  if (spawnSync('strace', ['-f', '-e', 'trace=none', 'true']).status !== 0) {
+    lab.note('none under strace: not possible here');
+    return;
+  }
+  const before = lab.trialCount;
+  await lab.trials(range(lab.size({ quick: 2, full: 60 })), (trial) => {
+    const wrapper = tracer(trial.random.int(1, 200));
+    const fs = { directory: trial.directory, mode: 'off' } as const;
+    return dieAndRecover(trial, player(trial, { steps, afterwards: 'close' }, { fs, wrapper }));
   });
-  lab.note(`${lab.trialCount} of ${changes} calls`);
+  lab.note(`${lab.trialCount - before} under strace`);
 }
 
 export const killsEverywhere: Experiment = {
   row: 2,
   what: 'SIGKILL at every file-system call: an illegal state after reopening',
+  budgetMs: { quick: 7_000, full: 200_000 },
   async run(lab) {
+    await killUnderStrace(lab, script());
     await killEverywhere(lab, script(), 30);
   },
 };
@@ -84,8 +115,10 @@ export const launchesOnce: Experiment = {
   async run(lab) {
     await lab.trials(range(lab.size({ quick: 10, full: 300 })), async (trial) => {
       for (const generation of range(GENERATIONS)) {
-        const steps = range(40).map((n): Step => ({ do: 'process', id: `g${generation}-${n}`, exit: 0, ms: 0, hooks: [], lane: n % 8 }));
-        await using host = player(trial, { steps, then: 'stay', options: { fsync: false } });
+        const steps = range(40).map(
+          (n): Step => ({ do: 'process', id: `g${generation}-${n}`, exit: 0, ms: 0, hooks: [], lane: n % 8 }),
+        );
+        await using host = player(trial, { steps, afterwards: 'stay', options: { fsync: false } });
         await host.next();
         // While launches are under way; the next host opens at once.
         await pause(trial.random.int(0, 60));

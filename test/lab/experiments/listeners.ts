@@ -15,11 +15,13 @@ export const badNeighbours: Experiment = {
   },
 };
 
+function misdeed(): never {
+  throw new Error('thrown by a neighbour');
+}
+
 /** Everything that a listener or a hook can do wrong. */
 const misdeeds: readonly ((random: Random) => unknown)[] = [
-  () => {
-    throw new Error('thrown by a neighbour');
-  },
+  misdeed,
   () => {
     throw undefined;
   },
@@ -28,8 +30,8 @@ const misdeeds: readonly ((random: Random) => unknown)[] = [
   },
   () => Promise.reject(new Error('rejected by a neighbour')),
   () => new Promise(() => undefined),
-  // A thenable that throws when it is asked.
-  () => Object.defineProperty({}, 'then', { get: () => { throw new Error('thrown by a neighbour'); } }),
+  // A thing that throws when it is asked whether it is a promise.
+  () => new Proxy({}, { get: misdeed }),
   (random) => {
     const end = performance.now() + random.int(1, 4);
     while (performance.now() < end);
@@ -39,21 +41,31 @@ const misdeeds: readonly ((random: Random) => unknown)[] = [
 async function neighbourhood(trial: Trial): Promise<number> {
   const { random, directory } = trial;
   const called: string[] = [];
-  const bad = { deliver: () => random.pick(misdeeds)(random), maxAttempts: 2, minDelayMs: 1, maxDelayMs: 2, timeoutMs: 30 };
+  const bad = {
+    deliver: () => random.pick(misdeeds)(random),
+    maxAttempts: 2,
+    minDelayMs: 1,
+    maxDelayMs: 2,
+    timeoutMs: 30,
+  };
   const good = { deliver: (_task: unknown, { deliveryId }: { deliveryId: string }) => void called.push(deliveryId) };
   // The good hook is asked before, between and after the bad ones.
   const hooks = { first: good, worst: bad, middle: good, worse: bad, last: good };
   await using manager = await BackgroundTaskManager.open({ directory, fsync: false, hooks });
   const heard = listenBetween(manager, random);
   const ids = range(TASKS).map((n) => `t${n}`);
-  for (const taskId of ids) await manager.registerTask({ kind: 'function', taskId, description: taskId, run: () => taskId });
+  for (const taskId of ids)
+    await manager.registerTask({ kind: 'function', taskId, description: taskId, run: () => taskId });
   await manager.waitForIdle();
   await until(() => manager.listDeliveries({ state: 'pending' }).length === 0, 'every hook delivered or given up');
 
   const expected = { 'task:started': TASKS, 'task:settled': TASKS };
   for (const [listener, events] of heard) {
     for (const [event, count] of Object.entries(expected)) {
-      trial.check(events.get(event) === count, `${listener} heard ${event} ${events.get(event) ?? 0} times, not ${count}`);
+      trial.check(
+        events.get(event) === count,
+        `${listener} heard ${event} ${events.get(event) ?? 0} times, not ${count}`,
+      );
     }
     trial.check((events.get('error') ?? 0) > 0, `${listener} heard of no error`);
   }
@@ -72,15 +84,15 @@ function listenBetween(manager: Manager, random: Random): Map<string, Map<string
     heard.set(name, events);
     const count = (event: string) => void events.set(event, (events.get(event) ?? 0) + 1);
     if (random.chance(0.5)) manager.on('*', (event, _payload) => count(event));
-    else EVENTS.forEach((event) => manager.on<(typeof EVENTS)[number]>(event, () => count(event)));
+    else for (const event of EVENTS) manager.on<(typeof EVENTS)[number]>(event, () => count(event));
   };
-  const misbehave = (event: (typeof EVENTS)[number], misdeed: (typeof misdeeds)[number]) =>
-    void manager.on<(typeof EVENTS)[number]>(event, () => misdeed(random) as Promise<void>);
+  const misbehave = (event: (typeof EVENTS)[number], deed: (typeof misdeeds)[number]) =>
+    void manager.on<(typeof EVENTS)[number]>(event, () => deed(random) as Promise<void>);
   for (const n of range(6)) {
     hearAll(`listener ${n}`);
-    const misdeed = random.pick(misdeeds);
-    if (random.chance(0.2)) manager.on('*', () => misdeed(random) as Promise<void>);
-    else misbehave(random.pick(EVENTS), misdeed);
+    const deed = random.pick(misdeeds);
+    if (random.chance(0.2)) manager.on('*', () => deed(random) as Promise<void>);
+    else misbehave(random.pick(EVENTS), deed);
   }
   misbehave('task:started', misdeeds[0]!);
   hearAll('the last listener');

@@ -90,7 +90,10 @@ async function challenge(trial: Trial, owner: Contender, others: readonly Conten
   for (const other of others.slice(0, 2)) {
     await ask(other, 'clock', { by: trial.random.pick(JUMPS) });
     const answer = await open(other, trial);
-    trial.check(answer.refused === 'DIRECTORY_OWNED' && answer.owner === owner.pid, `${where}: a stopped owner was robbed: ${JSON.stringify(answer)}`);
+    trial.check(
+      answer.refused === 'DIRECTORY_OWNED' && answer.owner === owner.pid,
+      `${where}: a stopped owner was robbed: ${JSON.stringify(answer)}`,
+    );
   }
   owner.host.signal('SIGCONT');
   const { wrote, refused } = await ask(owner, 'write');
@@ -122,7 +125,10 @@ async function suspendOwner(trial: Trial, namespaces: boolean): Promise<void> {
     await ask(owner, 'clock', { by: random.pick(JUMPS) });
     process.kill(owner.ourPid, 'SIGSTOP');
     const answer = await open(challenger, trial);
-    trial.check(answer.refused === 'DIRECTORY_OWNED', `turn ${turn}: a stopped owner was robbed: ${JSON.stringify(answer)}`);
+    trial.check(
+      answer.refused === 'DIRECTORY_OWNED',
+      `turn ${turn}: a stopped owner was robbed: ${JSON.stringify(answer)}`,
+    );
     noneLost(trial, (await readTasks(directory)).tasks, `turn ${turn}, while it was stopped`);
     await pause(random.int(0, 200));
     process.kill(owner.ourPid, 'SIGCONT');
@@ -131,7 +137,10 @@ async function suspendOwner(trial: Trial, namespaces: boolean): Promise<void> {
   const outcome = await ask(owner, 'outcome');
   const statuses = Object.fromEntries((outcome.tasks ?? []).map(({ taskId, status }: any) => [taskId, status]));
   trial.check(outcome.idle && outcome.heard.length === 0, `the owner: ${JSON.stringify(outcome)}`);
-  trial.check(statuses['a-function'] === 'completed' && statuses['a-process'] === 'failed', `the outcome: ${JSON.stringify(statuses)}`);
+  trial.check(
+    statuses['a-function'] === 'completed' && statuses['a-process'] === 'failed',
+    `the outcome: ${JSON.stringify(statuses)}`,
+  );
   const disk = readDisk(directory);
   trial.violations('on disk', disk.problems);
   noneLost(trial, disk.records.values(), 'at the end');
@@ -140,6 +149,10 @@ async function suspendOwner(trial: Trial, namespaces: boolean): Promise<void> {
   trial.check(supervisors(directory).length === 0, 'a supervisor is left');
 }
 
-function noneLost(trial: Trial, tasks: Iterable<{ readonly taskId?: string; readonly status?: string }>, when: string): void {
+function noneLost(
+  trial: Trial,
+  tasks: Iterable<{ readonly taskId?: string; readonly status?: string }>,
+  when: string,
+): void {
   for (const { taskId, status } of tasks) trial.check(status !== 'lost', `${taskId} is lost, ${when}`);
 }

@@ -5,7 +5,7 @@ import { Host } from '../host.js';
 import { type Experiment, type Lab, range, type Trial } from '../lab.js';
 import type { Random } from '../random.js';
 import { type Call, Disk, type Fate } from '../replay.js';
-import { mixture, script, type Step } from '../workload.js';
+import { mixture, type Step, script } from '../workload.js';
 
 /** Power cuts per recorded run. */
 const CUTS = { quick: 12, full: 120 };
@@ -34,8 +34,13 @@ async function cutPower(trial: Trial, steps: readonly Step[], lab: Lab): Promise
 async function recordRun(trial: Trial, steps: readonly Step[]): Promise<readonly Json[]> {
   const log = trial.beside('log');
   const { directory, launched } = filesOf(trial);
-  const plan = { directory, launched, acknowledged: log, steps, then: 'die', options: { fsync: true } };
-  await using host = new Host({ sandbox: trial.sandbox, script: 'player.mjs', plan, fs: { directory, mode: 'record', log } });
+  const plan = { directory, launched, acknowledged: log, steps, afterwards: 'die', options: { fsync: true } };
+  await using host = new Host({
+    sandbox: trial.sandbox,
+    script: 'player.mjs',
+    plan,
+    fs: { directory, mode: 'record', log },
+  });
   await host.ended;
   return readAcknowledged(log);
 }
@@ -66,6 +71,8 @@ async function cutAt(trial: Trial, lines: readonly Json[], fate: () => Fate, tar
 /** Completed function tasks without a result in their record have it in a file of its own. */
 function resultsInFiles(acknowledged: readonly Json[]): Set<string> {
   const pruning = acknowledged.some((line) => line.pruning);
-  const completed = acknowledged.filter(({ task }) => task?.kind === 'function' && task.status === 'completed' && task.result === undefined);
+  const completed = acknowledged.filter(
+    ({ task }) => task?.kind === 'function' && task.status === 'completed' && task.result === undefined,
+  );
   return new Set(pruning ? [] : completed.map(({ task }) => task.taskId));
 }

@@ -52,9 +52,15 @@ async function oneFolder(trial: Trial): Promise<number> {
     await manager.reconcile();
     for (const { taskId } of manager.listTasks({ includeForeground: true })) listed.add(taskId);
   }
-  trial.check(seen.tasks.length === listed.size, `readTasks saw ${seen.tasks.length} tasks, the manager ${listed.size}`);
+  trial.check(
+    seen.tasks.length === listed.size,
+    `readTasks saw ${seen.tasks.length} tasks, the manager ${listed.size}`,
+  );
   for (const one of inputs) {
-    trial.violations(`${one.taskId} ${one.bytes.toString().slice(0, 300)}`, judge(trial, one, listed.has(one.taskId), notices.get(`${one.taskId}.json`) ?? 0));
+    trial.violations(
+      `${one.taskId} ${one.bytes.toString().slice(0, 300)}`,
+      judge(trial, one, listed.has(one.taskId), notices.get(`${one.taskId}.json`) ?? 0),
+    );
   }
   for (const name of oddities) {
     trial.check(notices.get(name) === 1, `${name} was reported ${notices.get(name) ?? 0} times`);
@@ -73,7 +79,14 @@ function input(random: Random, taskId: string): Input {
 /** What the design says of these bytes under this name. */
 function expect(bytes: Buffer, taskId: string): Expected {
   const value = parse(bytes);
-  if (value === undefined || bytes.length > MAX_BYTES || typeof value !== 'object' || value === null || Array.isArray(value)) return 'rejected';
+  if (
+    value === undefined ||
+    bytes.length > MAX_BYTES ||
+    typeof value !== 'object' ||
+    value === null ||
+    Array.isArray(value)
+  )
+    return 'rejected';
   const record = value as Json;
   if (record.schemaVersion === undefined || isTooDeep(record)) return 'either';
   if (typeof record.schemaVersion === 'number' && record.schemaVersion > 1) return 'newer';
@@ -109,7 +122,10 @@ function judge(trial: Trial, { taskId, bytes, expected }: Input, isListed: boole
   };
   must(!(isListed && expected === 'rejected'), 'it was believed');
   must(isListed || expected !== 'listed', 'a good record was not listed');
-  must(notices === (isListed ? 0 : 1), `it was reported ${notices} times, and is ${isListed ? 'listed' : 'not listed'}`);
+  must(
+    notices === (isListed ? 0 : 1),
+    `it was reported ${notices} times, and is ${isListed ? 'listed' : 'not listed'}`,
+  );
   const here = existsSync(pathOf(trial, taskId)) ? readFileSync(pathOf(trial, taskId)) : undefined;
   if (isListed) {
     must(here !== undefined, 'it is listed, and its file is gone');

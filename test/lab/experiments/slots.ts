@@ -1,11 +1,11 @@
 /* Row 10: many callers register at once. The work itself counts how many of it run; processes are counted by the process table. */
-import { setImmediate, setTimeout as pause } from 'node:timers/promises';
+import { setTimeout as pause, setImmediate } from 'node:timers/promises';
 import { type Experiment, range, type Trial } from '../lab.js';
-import { BackgroundTaskManager, type Manager } from '../library.js';
+import { BackgroundTaskManager, type Manager, type Slot } from '../library.js';
 import { supervisors } from '../processes.js';
 import type { Random } from '../random.js';
 
-const CALLERS = 150;
+const CALLERS = 80;
 const GROUPS = ['a', 'b', 'c'];
 
 export const slotLimit: Experiment = {
@@ -49,12 +49,16 @@ async function oneRace(trial: Trial): Promise<number> {
   trial.check(await manager.waitForIdle({ timeoutMs: 20_000 }), 'not idle after 20 s');
   await watching.stop();
 
-  trial.check((floor.most.get('all') ?? 0) <= maxRunningTasks, `${floor.most.get('all')} at work, limit ${maxRunningTasks}`);
+  trial.check(
+    (floor.most.get('all') ?? 0) <= maxRunningTasks,
+    `${floor.most.get('all')} at work, limit ${maxRunningTasks}`,
+  );
   for (const group of GROUPS) {
     const most = floor.most.get(group) ?? 0;
     trial.check(most <= maxRunningTasksPerGroup, `${most} of group ${group} at work, limit ${maxRunningTasksPerGroup}`);
   }
-  for (const id of refused) trial.check(!floor.everStarted.has(id) && !manager.getTask(id), `${id} was refused, and is there`);
+  for (const id of refused)
+    trial.check(!floor.everStarted.has(id) && !manager.getTask(id), `${id} was refused, and is there`);
   const { used } = manager.status().slots;
   trial.check(used === 0, `${used} slots are taken at the end`);
   return CALLERS;
@@ -70,18 +74,26 @@ async function call(manager: Manager, random: Random, id: string, floor: Floor, 
     leave();
     if (random.chance(0.2)) throw new Error('on purpose');
   };
-  try {
-    if (random.chance(0.2)) {
+  const register = (slot?: Slot) => manager.registerTask({ ...common, kind: 'function', slot, run: work });
+  const ways = {
+    reserved: async () => {
       using slot = manager.reserveSlot({ group });
       await setImmediate();
-      if (random.chance(0.5)) await manager.registerTask({ ...common, kind: 'function', slot, run: work });
-    } else if (random.chance(0.2)) {
-      // One in three cannot be launched: its slot must come back all the same.
-      await manager.registerTask({ ...common, kind: 'process', command: 'true', cwd: random.chance(0.3) ? '/nonexistent' : '/' });
-    } else {
-      await manager.registerTask({ ...common, kind: 'function', run: work });
-      if (random.chance(0.2)) await manager.stopTask(id);
-    }
+      if (random.chance(0.5)) await register(slot);
+    },
+    // One in three cannot be launched: its slot must come back all the same.
+    process: () => {
+      const cwd = random.chance(0.3) ? '/nonexistent' : '/';
+      return manager.registerTask({ ...common, kind: 'process', command: 'true', cwd });
+    },
+    stopped: async () => {
+      await register();
+      await manager.stopTask(id);
+    },
+    plain: () => register(),
+  };
+  try {
+    await ways[random.pick(['reserved', 'process', 'stopped', 'plain', 'plain', 'plain'] as const)]();
   } catch (error) {
     const { code } = error as { code?: string };
     if (code === 'CAPACITY_EXCEEDED') refused.add(id);

@@ -41,7 +41,9 @@ async function meet(trial: Trial, guise: (typeof GUISES)[number], reason: (typeo
     else {
       await manager.waitForTask('ours', { timeoutMs: 10_000 });
       const status = manager.getTask('ours')?.status;
-      const expected = { 'stop on record': 'killed', deadline: status === 'timed_out' ? 'timed_out' : 'lost' }[reason as string] ?? 'lost';
+      const expected =
+        { 'stop on record': 'killed', deadline: status === 'timed_out' ? 'timed_out' : 'lost' }[reason as string] ??
+        'lost';
       trial.check(status === expected, `${where}: the task is ${status}, not ${expected}`);
     }
   }
@@ -52,7 +54,7 @@ async function meet(trial: Trial, guise: (typeof GUISES)[number], reason: (typeo
 /** A host dies, its task with its supervisor as well: the record says `running`. */
 async function leaveTask(trial: Trial): Promise<void> {
   const steps: Step[] = [{ do: 'process', id: 'ours', ms: ENDLESS_MS, hooks: [] }];
-  const plan = { ...filesOf(trial), steps, then: 'die', options: { fsync: false } };
+  const plan = { ...filesOf(trial), steps, afterwards: 'die', options: { fsync: false } };
   await using host = new Host({ sandbox: trial.sandbox, script: 'player.mjs', plan });
   await host.ended;
   const ours = () => processes().filter(({ env, args }) => `${env()}${args}`.includes(trial.directory));
@@ -62,7 +64,9 @@ async function leaveTask(trial: Trial): Promise<void> {
 
 /** A shell that writes down every signal it hears. */
 async function startStranger(trial: Trial, guise: (typeof GUISES)[number], heard: string): Promise<ChildProcess> {
-  const traps = ['HUP', 'INT', 'QUIT', 'TERM', 'USR1', 'USR2', 'CONT'].map((name) => `trap 'echo ${name} >>${heard}' ${name}`).join('; ');
+  const traps = ['HUP', 'INT', 'QUIT', 'TERM', 'USR1', 'USR2', 'CONT']
+    .map((name) => `trap 'echo ${name} >>${heard}' ${name}`)
+    .join('; ');
   const runDir = join(trial.directory, '.run');
   const args = {
     plain: [],
@@ -71,7 +75,9 @@ async function startStranger(trial: Trial, guise: (typeof GUISES)[number], heard
     argument: [`holdfast ${runDir} ours`],
     prefix: ['holdfast', runDir, 'ours2'],
   }[guise];
-  const child = spawn('/bin/sh', ['-c', `${traps}; echo ready; while :; do sleep 0.05; done`, ...args], { stdio: ['ignore', 'pipe', 'ignore'] });
+  const child = spawn('/bin/sh', ['-c', `${traps}; echo ready; while :; do sleep 0.05; done`, ...args], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
   await once(child.stdout!, 'data');
   return child;
 }

@@ -21,8 +21,14 @@ async function oneTree(trial: Trial): Promise<void> {
   // In the command line of every process of the tree, so that the process table can be asked for it.
   const mark = `lab-${randomBytes(8).toString('hex')}`;
   const { line, size } = grow(random, mark, 3);
-  await using manager = await BackgroundTaskManager.open({ directory, fsync: false, stopGraceMs: random.pick([0, 50, 300]) });
-  const command = random.chance(0.5) ? `${line} ${leaf(mark)}` : ['/bin/sh', '-c', `${line} ${leaf(mark)}`, `${mark}-root`];
+  await using manager = await BackgroundTaskManager.open({
+    directory,
+    fsync: false,
+    stopGraceMs: random.pick([0, 50, 300]),
+  });
+  const command = random.chance(0.5)
+    ? `${line} ${leaf(mark)}`
+    : ['/bin/sh', '-c', `${line} ${leaf(mark)}`, `${mark}-root`];
   const { taskId } = await manager.registerTask({ kind: 'process', description: 'a tree', command });
   // Some are stopped while they grow.
   const grown = random.chance(0.7) ? size + 1 : 1;
@@ -41,7 +47,10 @@ const leaves = (mark: string) => withArgument(`\0${mark}\0`).length;
 /** A line of shell that leaves `size` processes behind. */
 function grow(random: Random, mark: string, depth: number): { line: string; size: number } {
   const branches = range(random.int(1, 3)).map(() => branch(random, mark, depth));
-  return { line: branches.map(({ line }) => `${line} &`).join(' '), size: branches.reduce((sum, { size }) => sum + size, 0) };
+  return {
+    line: branches.map(({ line }) => `${line} &`).join(' '),
+    size: branches.reduce((sum, { size }) => sum + size, 0),
+  };
 }
 
 function branch(random: Random, mark: string, depth: number): { line: string; size: number } {

@@ -25,7 +25,12 @@ const orders = {
     return { working: true };
   },
   async write() {
-    await manager.registerTask({ kind: 'function', taskId: `w${process.pid}-${++tasks}`, description: 'a write', run: () => tasks });
+    await manager.registerTask({
+      kind: 'function',
+      taskId: `w${process.pid}-${++tasks}`,
+      description: 'a write',
+      run: () => tasks,
+    });
     return { wrote: true };
   },
   async outcome() {

@@ -20,16 +20,25 @@ function local(task, { deliveryId }) {
 const manager = await BackgroundTaskManager.open({
   directory,
   fsync: false,
-  hooks: { local: { deliver: local, ...patient }, web: { deliver: webhookHook({ url, allowPrivateNetworks: true }), ...patient } },
+  hooks: {
+    local: { deliver: local, ...patient },
+    web: { deliver: webhookHook({ url, allowPrivateNetworks: true }), ...patient },
+  },
 });
 listen(manager);
 say({ opened: true });
 for (let n = 0; n < count; n++) {
-  const task = await manager.registerTask({ kind: 'function', taskId: `${prefix}-${n}`, description: 'short', run: () => n });
+  const task = await manager.registerTask({
+    kind: 'function',
+    taskId: `${prefix}-${n}`,
+    description: 'short',
+    run: () => n,
+  });
   acknowledge({ did: 'function', task });
   if (n % 8 === 7) await pause(1);
 }
 await manager.waitForIdle();
-while (manager.listDeliveries({ state: 'pending' }).length > 0) await pause(5);
+// What never comes is for the lab to notice.
+for (let turns = 0; turns < 2_000 && manager.listDeliveries({ state: 'pending' }).length > 0; turns++) await pause(5);
 await manager.close();
 say({ done: true });

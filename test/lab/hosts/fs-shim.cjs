@@ -130,7 +130,11 @@ function begin(name, args, { target, changes }) {
   if (plan.mode !== 'record' || !(changes || (target && name === 'open'))) return () => undefined;
   const id = ++sequence;
   const put = (line) => real.writeSync(log, `${JSON.stringify({ id, call: name, ...target, ...line })}\n`);
-  put({ phase: 'begin', ...(name === 'open' && { flags: args[1] }), ...(/^(?:write|append)/.test(name) && dataOf(name, args)) });
+  put({
+    phase: 'begin',
+    ...(name === 'open' && { flags: args[1] }),
+    ...(/^(?:write|append)/.test(name) && dataOf(name, args)),
+  });
   return (result) => put({ phase: 'end', ...(name === 'open' && { file: files.get(result)?.id }) });
 }
 
@@ -171,7 +175,9 @@ function callback(name, original) {
     const entered = enter(name, args);
     const { fault, target } = entered;
     if (fault === 'short') {
-      return original(...halved(name, args), (...told) => (name === 'write' ? tell(...told) : tell(failure(fault, name, target))));
+      return original(...halved(name, args), (...told) =>
+        name === 'write' ? tell(...told) : tell(failure(fault, name, target)),
+      );
     }
     if (fault) return process.nextTick(tell, failure(fault, name, target));
     const done = begin(name, args, entered);

@@ -21,7 +21,8 @@ export function listen(manager) {
   manager.on('*', (event, payload) => {
     if (event === 'task:pruned') acknowledge({ pruned: payload.taskId });
     else if (event !== 'task:progress' && payload.task) acknowledge({ event, task: payload.task });
-    else if (event === 'error') acknowledge({ error: payload.error.code, message: payload.error.message, taskId: payload.taskId });
+    else if (event === 'error')
+      acknowledge({ error: payload.error.code, message: payload.error.message, taskId: payload.taskId });
     else if (event === 'record:rejected') acknowledge({ rejected: payload.path, reason: payload.reason });
   });
 }
@@ -109,10 +110,10 @@ if (plan.steps && import.meta.filename === process.argv[1]) {
   say({ opened: true });
   await play(manager, plan.steps, plan);
   say({ played: true });
-  if (plan.then === 'close') {
+  if (plan.afterwards === 'close') {
     await manager.close();
     say({ closed: true, calls: globalThis.labFs?.count });
   }
-  if (plan.then === 'die') process.kill(process.pid, 'SIGKILL');
-  if (plan.then === 'stay') setInterval(() => undefined, 60_000);
+  if (plan.afterwards === 'die') process.kill(process.pid, 'SIGKILL');
+  if (plan.afterwards === 'stay') setInterval(() => undefined, 60_000);
 }

@@ -63,25 +63,6 @@ describe('waits', () => {
   });
 });
 
-it('every task event comes after its record is durable, task:progress too', async () => {
-  const directory = await scratch();
-  const manager = await openManager({ directory });
-  const seen: [string, unknown, unknown][] = [];
-  const { readFileSync } = await import('node:fs');
-  manager.on('*', (event, payload) => {
-    if (!event.startsWith('task:') || !('task' in payload)) return;
-    const disk = JSON.parse(readFileSync(join(directory, `${payload.task.taskId}.json`), 'utf8'));
-    seen.push([event, payload.task.progress, disk.progress]);
-  });
-  const { taskId } = await manager.registerTask({
-    kind: 'function',
-    description: '',
-    run: ({ reportProgress }) => reportProgress({ current: 1 }),
-  });
-  await manager.waitForTask(taskId);
-  for (const [, told, disk] of seen) expect(disk).toEqual(told);
-});
-
 it('snapshots are frozen through and through, also with progress that is not on disk yet', async () => {
   const directory = await scratch();
   const manager = await openManager({ directory });
@@ -236,26 +217,20 @@ it('a fenced owner writes nothing any more, output included', async () => {
   expect(await readFile(join(directory, 'f', 'output.log'), 'utf8')).toBe('mine\n');
 });
 
-it('passes never overlap', async () => {
-  const remote = defineTaskKind({
-    name: 'remote',
-    details: z.object({}),
-    start: () => undefined,
-    probe: () => ({ state: 'running' as const }),
-  });
-  const manager = await openManager({ kinds: [remote], reconcileIntervalMs: 0 });
-  await manager.registerTask({ kind: 'remote', description: '', details: {} });
+it('calls during a pass share one more, and a later call begins its own', async () => {
+  const manager = await openManager({ reconcileIntervalMs: 0 });
+  await next(manager, 'manager:reconciled'); // of open
   let passes = 0;
   manager.on('manager:reconciled', () => {
     passes++;
   });
   const first = manager.reconcile();
-  const second = manager.reconcile();
-  await first;
-  const third = manager.reconcile();
-  await Promise.all([second, third]);
-  // The third came before the second pass had begun: it shares it.
+  const [second, third] = [manager.reconcile(), manager.reconcile()];
+  expect(await second).toBe(await third);
+  expect(await first).not.toBe(await second);
   expect(passes).toBe(2);
+  await manager.reconcile();
+  expect(passes).toBe(3);
 });
 
 it('the pass that finds out that the directory is lost says so', async () => {

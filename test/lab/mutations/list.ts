@@ -1,0 +1,215 @@
+/*
+ * Ways to break the library, at least one for each row: a row that does not notice is worth nothing. `find` must occur exactly once in its
+ * file; when the code has moved on, the run says so.
+ */
+export interface Mutation {
+  readonly row: number;
+  /** What is wrong with the library now. */
+  readonly broken: string;
+  readonly edits: readonly Edit[];
+}
+
+export interface Edit {
+  readonly file: string;
+  readonly find: string;
+  readonly replace: string;
+}
+
+export const mutations: readonly Mutation[] = [
+  {
+    row: 1,
+    broken: 'a record is announced while it is still being written',
+    edits: [
+      {
+        file: 'src/lifecycle/ledger.ts',
+        find: 'await this.#store.put(',
+        replace: 'void this.#store.put(',
+      },
+    ],
+  },
+  {
+    row: 2,
+    broken: 'a record is rewritten in place, in two steps',
+    edits: [
+      {
+        file: 'src/store/durable-file.ts',
+        find: '      await rename(next, target);',
+        replace: `      const fs = await import('node:fs/promises');
+      await rename(next, \`\${target}.old\`);
+      await fs.writeFile(target, bytes.subarray(0, bytes.length >> 1), { mode: 0o600 });
+      await fs.appendFile(target, bytes.subarray(bytes.length >> 1));
+      await fs.unlink(\`\${target}.old\`);`,
+      },
+    ],
+  },
+  {
+    row: 3,
+    broken: 'a process is launched before its record is written',
+    edits: [
+      {
+        file: 'src/store/file-store.ts',
+        find: '    const { taskId } = record;\n',
+        replace: `    const { taskId } = record;
+    if (record.kind === 'process' && record.status === 'running' && record.details.pid === null) return;
+`,
+      },
+    ],
+  },
+  {
+    row: 4,
+    broken: 'a launch is tried twice, and the right to run is not exclusive',
+    edits: [
+      { file: 'src/process/shim.ts', find: '\nset -C\n', replace: '\nset +C\n' },
+      {
+        file: 'src/process/launch.ts',
+        find: '    return await begun(spawnWithOutput(request, output.fd), request);',
+        replace: `    spawnWithOutput(request, output.fd).unref();
+    return await begun(spawnWithOutput(request, output.fd), request);`,
+      },
+    ],
+  },
+  {
+    row: 5,
+    broken: 'the end of a process is the time at which it was found',
+    edits: [
+      {
+        file: 'src/process/outcome.ts',
+        find: 'const endedAt = Math.max(exit.at, task.startedAt ?? 0);',
+        replace: 'const endedAt = Math.max(Date.now(), task.startedAt ?? 0);',
+      },
+    ],
+  },
+  {
+    row: 5,
+    broken: 'an exit code beyond 100 is read wrongly',
+    edits: [
+      {
+        file: 'src/process/outcome.ts',
+        find: 'return outcomeOf(exit.code, { endedAt });',
+        replace: 'return outcomeOf(exit.code % 100, { endedAt });',
+      },
+    ],
+  },
+  {
+    row: 6,
+    broken: 'a registration that the disk refused keeps its slot',
+    edits: [{ file: 'src/lifecycle/registration.ts', find: 'standing?.slot?.release();', replace: '' }],
+  },
+  {
+    row: 7,
+    broken: 'any status is believed',
+    edits: [
+      {
+        file: 'src/task/record.ts',
+        find: '  status: z.enum(taskStatuses),',
+        replace: '  status: z.string() as never,',
+      },
+    ],
+  },
+  {
+    row: 7,
+    broken: 'a record is set aside without a reason',
+    edits: [
+      { file: 'src/store/reject.ts', find: 'writeFileSync(fd, `${reason}\\n`);', replace: "writeFileSync(fd, '');" },
+    ],
+  },
+  {
+    row: 8,
+    broken: 'the newest queued task starts first',
+    edits: [
+      {
+        file: 'src/lifecycle/queue.ts',
+        find: 'for (const place of [...this.#places]) {',
+        replace: 'for (const place of [...this.#places].reverse()) {',
+      },
+    ],
+  },
+  {
+    row: 9,
+    broken: 'a claim replaces another one of the same number',
+    edits: [
+      {
+        file: 'src/store/takeover.ts',
+        find: 'await link(draft, claim);',
+        replace: "await (await import('node:fs/promises')).rename(draft, claim);",
+      },
+    ],
+  },
+  {
+    row: 10,
+    broken: 'one more than the limit gets a slot',
+    edits: [
+      {
+        file: 'src/lifecycle/capacity.ts',
+        find: 'if (this.#used >= this.limit) return undefined;',
+        replace: 'if (this.#used > this.limit) return undefined;',
+      },
+    ],
+  },
+  {
+    row: 11,
+    broken: 'whoever has the pid is taken for the supervisor',
+    edits: [
+      {
+        file: 'src/process/identity.ts',
+        find: 'return line !== undefined && namesSupervisor(line, of);',
+        replace: 'return line !== undefined && of !== undefined;',
+      },
+    ],
+  },
+  {
+    row: 12,
+    broken: 'an owner that is stopped is taken for dead',
+    edits: [
+      { file: 'src/store/identity.ts', find: "entry.state !== 'Z'", replace: "!['Z', 'T'].includes(entry.state)" },
+    ],
+  },
+  {
+    row: 13,
+    broken: 'a stop knows only the group and the session',
+    edits: [
+      {
+        file: 'src/process/proc-table.ts',
+        find: 'rows.push({ ...row, taskId: this.#taskOf(pid) });',
+        replace: 'rows.push({ ...row, taskId: this.#taskOf(pid) && undefined });',
+      },
+    ],
+  },
+  {
+    row: 14,
+    broken: 'what is owed by tasks that ended before a restart is forgotten',
+    edits: [
+      {
+        file: 'src/lifecycle/engine.ts',
+        find: '      this.retention.ended(entry);\n      this.outbox.offer(record);',
+        replace: '      this.retention.ended(entry);',
+      },
+    ],
+  },
+  {
+    row: 15,
+    broken: 'the folder is not synced after a rename',
+    edits: [{ file: 'src/store/durable-file.ts', find: '    await handle.sync();', replace: '    handle.fd;' }],
+  },
+  {
+    row: 16,
+    broken: 'the timer of a deadline outlives its task',
+    edits: [{ file: 'src/lifecycle/deadlines.ts', find: '    this.#timers.get(entry)?.clear();\n', replace: '' }],
+  },
+  {
+    row: 17,
+    broken: 'a listener that throws keeps others from hearing',
+    edits: [{ file: 'src/events.ts', find: 'round.thrown.push(error);', replace: 'throw error;' }],
+  },
+  {
+    row: 18,
+    broken: 'who follows an output leaves its watcher behind',
+    edits: [
+      {
+        file: 'src/output/changes.ts',
+        find: '    this.#watcher?.close();\n    this.#watcher = undefined;\n',
+        replace: '    this.#watcher = undefined;\n',
+      },
+    ],
+  },
+];
