@@ -9,8 +9,8 @@ const manager = await BackgroundTaskManager.open({ directory: '.agent/tasks' });
 try {
   manager.on('task:settled', ({ task }) => console.log(`${task.description}: ${task.status}`));
 
-  // Adopted, if an earlier run left it: it ran on while no host was alive.
-  let [task] = manager.listTasks({ active: true });
+  // There, if an earlier run left it: it ran on while no host was alive.
+  let [task] = manager.listTasks();
   if (!task) {
     const command = 'sleep 2; echo "all green"';
     task = await manager.registerTask({ kind: 'process', description: 'Run the tests', command, timeoutMs: 600_000 });

@@ -71,16 +71,31 @@ export class PermanentDeliveryError extends Error {
   override readonly name: string = 'PermanentDeliveryError';
 }
 
-/** A caught value as an `Error`: what was thrown may be anything. */
+/** A caught value as an `Error`: what was thrown may be anything, and some things cannot even be looked at. */
 export function asError(value: unknown): Error {
-  return value instanceof Error ? value : new Error(`Thrown: ${textOf(value)}`, { cause: value });
+  return attempt(() => value instanceof Error)
+    ? (value as Error)
+    : new Error(`Thrown: ${textOf(value)}`, { cause: value });
 }
 
-/** Some objects cannot be made a text: that must not turn one failure into another. */
+/** What a caught value says of itself under this key, if it is a text or a number and can be read at all. */
+export function readText(value: unknown, key: 'name' | 'message' | 'code'): string | undefined {
+  const found = attempt(() => (value as Record<string, unknown> | null | undefined)?.[key]);
+  return typeof found === 'string' || typeof found === 'number' ? String(found) : undefined;
+}
+
 function textOf(value: unknown): string {
+  return (
+    attempt(() => String(value)) ??
+    `${typeof value === 'object' ? 'an object' : `a ${typeof value}`} that cannot be shown`
+  );
+}
+
+/** `undefined` where it throws: a getter, a revoked proxy. One failure must not become another. */
+function attempt<T>(read: () => T): T | undefined {
   try {
-    return String(value);
+    return read();
   } catch {
-    return `a ${typeof value} that cannot be shown`;
+    return undefined; // that it cannot be read is all there is to know of it
   }
 }

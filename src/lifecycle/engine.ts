@@ -2,6 +2,7 @@
  * Puts the parts of the lifecycle together, and says what happens between them: what a settlement sets free, what a hint looks at, what a
  * deadline does, how everything ends when the manager closes or another one takes the directory over.
  */
+import type { Timer } from '../clock.js';
 import type { BackgroundTaskError } from '../errors.js';
 import { Outbox } from '../hooks/outbox.js';
 import { isOrphanedLegacy } from '../legacy/index.js';
@@ -27,6 +28,9 @@ import { Retention } from './retention.js';
 import { Settlement } from './settlement.js';
 import { Stopping } from './stopping.js';
 
+/** After a hint that found the work still there. */
+const SECOND_LOOKS_MS = [100, 1_000];
+
 export class Engine {
   readonly core: Core;
   readonly slots: Slots;
@@ -45,6 +49,8 @@ export class Engine {
   readonly #progress: ProgressReports;
   readonly #launcher: Launcher;
   readonly #unavailableIds = new Set<string>();
+  readonly #secondLooks = new Map<Entry, Timer>();
+  #silent = false;
   /** Work that goes on beside the calls and must be over before the directory is given up. */
   readonly #background = new Set<Promise<unknown>>();
 
@@ -186,6 +192,9 @@ export class Engine {
   }
 
   #silence(): void {
+    this.#silent = true;
+    for (const timer of this.#secondLooks.values()) timer.clear();
+    this.#secondLooks.clear();
     this.stopping.close();
     this.#deadlines.clearAll();
     this.#progress.forgetAll();
@@ -198,7 +207,24 @@ export class Engine {
 
   #hint(taskId: string): void {
     const entry = this.core.table.get(taskId);
-    if (entry?.active && entry.kind) this.looker.hint(entry);
+    if (entry?.active && entry.kind) void this.#lookSoon(entry, SECOND_LOOKS_MS);
+  }
+
+  /** What hinted may have come first: a supervisor that was killed with its command is seen to end while the command still does. */
+  async #lookSoon(entry: Entry, pauses: readonly number[]): Promise<void> {
+    const [pause, ...rest] = pauses;
+    if (
+      (await this.looker.hint(entry)) !== 'active' ||
+      pause === undefined ||
+      this.#secondLooks.has(entry) ||
+      this.#silent
+    )
+      return;
+    const look = () => {
+      this.#secondLooks.delete(entry);
+      void this.#lookSoon(entry, rest);
+    };
+    this.#secondLooks.set(entry, this.core.clock.after(pause, look));
   }
 
   #outputLimit(taskId: string): void {
@@ -219,6 +245,8 @@ export class Engine {
   #settled(entry: Entry): void {
     const { record, run, kind } = entry;
     this.#deadlines.clear(entry);
+    this.#secondLooks.get(entry)?.clear();
+    this.#secondLooks.delete(entry);
     this.#progress.forget(entry);
     this.foreground.unbind(entry);
     this.stopping.ended(entry);

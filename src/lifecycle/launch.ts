@@ -2,7 +2,7 @@
  * From a record that says `running` to work that runs. The record is on disk before the work begins: a crash in between leaves a
  * `running` task whose kind finds that nothing runs, never work without a record.
  */
-import { mkdir, open } from 'node:fs/promises';
+import { chmod, mkdir, open } from 'node:fs/promises';
 import { BackgroundTaskError } from '../errors.js';
 import { detailsFit, type KindRuntime } from '../task/kind.js';
 import type { TaskRecord } from '../task/record.js';
@@ -89,9 +89,16 @@ export class Launcher {
 
   async #context(entry: Entry) {
     const { layout } = this.#core.store;
-    await mkdir(layout.taskDir(entry.taskId), { recursive: true, mode: 0o700 });
+    const folder = layout.taskDir(entry.taskId);
+    // The umask may take rights away that we need.
+    if (await mkdir(folder, { recursive: true, mode: 0o700 })) await chmod(folder, 0o700);
     const outputPath = layout.outputPath(entry.taskId);
-    await (await open(outputPath, 'a', 0o600)).close();
+    const output = await open(outputPath, 'a', 0o600);
+    try {
+      await output.chmod(0o600);
+    } finally {
+      await output.close();
+    }
     const { taskId, record, view } = entry;
     return {
       taskId,

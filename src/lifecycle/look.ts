@@ -4,7 +4,7 @@
  */
 import { isOrphanedLegacy } from '../legacy/index.js';
 import type { TaskRecord } from '../task/record.js';
-import { type Core, toTaskError } from './core.js';
+import { type Core, isOver, toTaskError } from './core.js';
 import { type Finding, find, record as recordFinding } from './driver.js';
 import type { Entry } from './entry.js';
 import type { Recovery } from './recovery.js';
@@ -30,18 +30,19 @@ export class Looker {
     return entry.exclusive(() => this.lookNow(entry));
   }
 
-  /** Somebody thinks that something happened: looks soon, once for any number of hints. */
-  hint(entry: Entry): void {
-    if (this.#hinted.has(entry)) return;
+  /** Somebody thinks that something happened: looks soon, once for any number of hints. Resolves with what came of it, if it was this one. */
+  async hint(entry: Entry): Promise<LookResult | undefined> {
+    if (this.#hinted.has(entry)) return undefined;
     this.#hinted.add(entry);
-    entry
-      .exclusive(() => {
+    try {
+      return await entry.exclusive(() => {
         this.#hinted.delete(entry);
         return this.lookNow(entry);
-      })
-      .catch((error: unknown) =>
-        this.#core.reportOnce(toTaskError(error, 'STORAGE_FAILED', entry.taskId), entry.taskId),
-      );
+      });
+    } catch (error) {
+      if (!isOver(error)) this.#core.reportOnce(toTaskError(error, 'STORAGE_FAILED', entry.taskId), entry.taskId);
+      return undefined;
+    }
   }
 
   /** For those who hold the entry's turn already. */

@@ -4,7 +4,7 @@
  * and every reconcile tries again.
  */
 
-import { asError } from '../errors.js';
+import { asError, readText } from '../errors.js';
 import { cutText, jsonBytes, NotJsonError, toJson } from '../task/json.js';
 import type { KindRuntime } from '../task/kind.js';
 import { MAX_RECORD_BYTES, MAX_TEXT_BYTES, type TaskRecord } from '../task/record.js';
@@ -130,18 +130,14 @@ export function failure(error: TaskError): Pick<Outcome, 'ending' | 'error'> {
 
 /** A thrown value as it goes on record. */
 export function describeError(thrown: unknown): TaskError {
-  const error = isErrorLike(thrown) ? thrown : asError(thrown);
-  const code = (thrown as { code?: unknown } | null | undefined)?.code;
+  const code = readText(thrown, 'code');
+  const message =
+    readText(thrown, 'message') ?? readText(asError(thrown), 'message') ?? 'an error whose message cannot be read';
   return {
-    name: cutText(String(error.name || 'Error'), 256),
-    message: cutText(String(error.message), MAX_TEXT_BYTES),
-    ...((typeof code === 'string' || typeof code === 'number') && { code: cutText(String(code), 256) }),
+    name: cutText(readText(thrown, 'name') || 'Error', 256),
+    message: cutText(message, MAX_TEXT_BYTES),
+    ...(code !== undefined && { code: cutText(code, 256) }),
   };
-}
-
-function isErrorLike(value: unknown): value is { name: string; message: string } {
-  const { name, message } = (value ?? {}) as { name?: unknown; message?: unknown };
-  return typeof name === 'string' && typeof message === 'string';
 }
 
 /** A detail patch of the host's as JSON. */

@@ -184,7 +184,7 @@ export class Stopping {
     ) {
       const untilKill = campaign.killAt - clock.monotonic();
       if (untilKill <= 0) void kill();
-      this.#looker.hint(entry);
+      void this.#looker.hint(entry);
       const wait = untilKill > 0 ? Math.min(pause, untilKill) : pause;
       await delay(clock, wait, campaign.over.signal).catch(() => undefined); // aborted: the task has ended, or the manager closes
     }

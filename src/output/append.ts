@@ -15,7 +15,7 @@ import { storageFailed, systemCode, unlessCode } from '../store/failure.js';
 import { show } from '../task/problems.js';
 
 /** What may wait to be written, in bytes: 16 MiB, each append counting 256 bytes more than it holds. */
-export const MAX_PENDING_BYTES = 16 * 1024 * 1024;
+const MAX_PENDING_BYTES = 16 * 1024 * 1024;
 const APPEND_COST = 256;
 /** Buffers in one write: what POSIX systems take at most. */
 const MAX_BATCH = 1024;

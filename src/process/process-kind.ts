@@ -5,13 +5,13 @@
  * The order of a look is what makes it right: first whether the supervisor lives, then its exit record. The other way round, one that
  * ends in between would have left neither.
  */
-import { z } from 'zod';
 import type { Clock, Timer } from '../clock.js';
 import { asError } from '../errors.js';
 import type { Layout } from '../store/layout.js';
 import { type AnyTaskKind, defineTaskKind, type StartContext } from '../task/kind.js';
+import { processDetails } from '../task/process-details.js';
 import type { TaskRecord } from '../task/record.js';
-import type { AnyTask, OwnerIdentity, ProcessDetails, ProcessTask, StandardSchema } from '../task/types.js';
+import type { AnyTask, OwnerIdentity, ProcessDetails, ProcessTask } from '../task/types.js';
 import { homeOnRecord, type Whereabouts, whereabouts } from './home.js';
 import { launch } from './launch.js';
 import { openProcessTable } from './open-table.js';
@@ -46,15 +46,6 @@ export interface ProcessSupport {
   /** Closes watches and timers. The processes run on. */
   dispose(): void;
 }
-
-/** What is on record of a process, of our own and of other systems. */
-export const processDetails: StandardSchema<ProcessDetails> = z.looseObject({
-  command: z.union([z.string(), z.array(z.string())]),
-  cwd: z.string().nullable(),
-  pid: z.number().int().nullable(),
-  exitCode: z.number().int().nullable(),
-  signal: z.string().nullable(),
-});
 
 export function createProcessKind(options: ProcessKindOptions): ProcessSupport {
   const processes = new Processes(options);

@@ -56,7 +56,7 @@ export class Beacon {
   }
 }
 
-export function beaconName(instanceId: string): string {
+function beaconName(instanceId: string): string {
   return `${instanceId}.sock`;
 }
 

@@ -37,7 +37,6 @@ export const filterFields = {
     .optional(),
   includeForeground: z.boolean().optional(),
 };
-const filterSchema = z.strictObject(filterFields);
 
 /** Checks call options against a zod shape. Throws `INVALID_SPEC` naming every problem. */
 export function checkOptions<S extends z.ZodRawShape>(
@@ -52,11 +51,6 @@ export function checkOptions<S extends z.ZodRawShape>(
     `${call}: ${describeProblems(parsed.error.issues, options, ['metadata'])}`,
   );
 }
-
-/** Whether a filter is one: for option shapes that hold one. */
-export const filterOption = z
-  .custom<TaskFilter>((value) => value === undefined || filterSchema.safeParse(value).success, 'expected a task filter')
-  .optional();
 
 /** The filter as a test on records. */
 export function compileFilter(filter: TaskFilter = {}): (record: TaskRecord) => boolean {

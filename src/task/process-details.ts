@@ -5,7 +5,7 @@ import type { ProcessDetails, StandardSchema } from './types.js';
 export const processDetails = z.looseObject({
   command: z.union([z.string(), z.array(z.string()).readonly()]),
   cwd: z.string().nullable(),
-  pid: z.number().int().positive().nullable(),
+  pid: z.number().int().nullable(),
   exitCode: z.number().int().nullable(),
   signal: z.string().nullable(),
 }) as unknown as StandardSchema<ProcessDetails>;

@@ -6,8 +6,8 @@
  */
 import type { AnyTask, StopCause, TaskStatus, TerminalStatus } from './types.js';
 
-export const activeStatuses = ['queued', 'running', 'waiting'] as const;
-export const terminalStatuses = ['completed', 'failed', 'timed_out', 'killed', 'lost'] as const;
+const activeStatuses = ['queued', 'running', 'waiting'] as const;
+const terminalStatuses = ['completed', 'failed', 'timed_out', 'killed', 'lost'] as const;
 export const taskStatuses = [...activeStatuses, ...terminalStatuses] as const;
 export const stopCauses = ['user', 'deadline', 'output_limit', 'shutdown'] as const;
 export const hookStates = ['pending', 'delivered', 'failed', 'skipped'] as const;

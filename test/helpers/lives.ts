@@ -7,7 +7,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
-import type { BackgroundTaskManager, JsonValue, TaskStatus } from '../../src/index.js';
+import type { BackgroundTaskError, BackgroundTaskManager, JsonValue, TaskStatus } from '../../src/index.js';
 import { openWith } from '../../src/manager.js';
 import type { TaskRecord } from '../../src/task/record.js';
 import { FakeClock } from './clock.js';
@@ -37,8 +37,8 @@ export type Command =
   | { readonly do: 'prune'; readonly keep: number }
   | { readonly do: 'pause'; readonly turns: number };
 
-export const LIMIT = 3;
-export const GROUP_LIMIT = 2;
+const LIMIT = 3;
+const GROUP_LIMIT = 2;
 
 const terminal: readonly TaskStatus[] = ['completed', 'failed', 'timed_out', 'killed', 'lost'];
 const steps: Record<TaskStatus, readonly TaskStatus[]> = {
@@ -84,6 +84,8 @@ class Life {
   manager!: BackgroundTaskManager<ReturnType<typeof jobKind>>;
   /** Events of the first pass are heard late: their records may have moved on. */
   settled = false;
+  /** Calls under way may be told so. */
+  closing = false;
   over = false;
   inFlight: Promise<unknown>[] = [];
 
@@ -201,11 +203,15 @@ export class Lives {
       case 'ask':
         return this.#withActive(command.at, (task) => this.#ask(task));
       case 'input':
-        return this.#withActive(command.at, (task) =>
-          this.#expect(manager.provideInput(task.taskId, 'yes'), inputErrors),
+        return this.#withActive(
+          command.at,
+          (task) => this.#expect(manager.provideInput(task.taskId, 'yes'), ['TASK_NOT_WAITING']),
+          { status: 'waiting' },
         );
       case 'detach':
-        return this.#withActive(command.at, (task) => this.#expect(manager.detachTask(task.taskId)));
+        return this.#withActive(command.at, (task) => this.#expect(manager.detachTask(task.taskId)), {
+          detached: false,
+        });
       case 'acknowledge':
         return this.#acknowledge(command.at);
       case 'stop':
@@ -239,6 +245,7 @@ export class Lives {
   #expect(call: Promise<unknown>, allowed: readonly string[] = []): void {
     const life = this.#life;
     const watched = call.catch((error) => {
+      if (life.closing && error.code === 'MANAGER_CLOSED') return;
       if (!life.over && !allowed.includes(error.code)) this.#problems.push(`unexpected: ${error.code} ${error.stack}`);
     });
     life.inFlight.push(watched);
@@ -267,8 +274,14 @@ export class Lives {
     this.#expect(acknowledged, ['CAPACITY_EXCEEDED', 'TASK_EXISTS']);
   }
 
-  #withActive(at: number, act: (task: { taskId: string; kind: unknown }) => void): void {
-    const active = this.#life.manager.listTasks({ active: true, includeForeground: true });
+  #withActive(
+    at: number,
+    act: (task: { taskId: string; kind: unknown }) => void,
+    { status, detached }: { status?: TaskStatus; detached?: boolean } = {},
+  ): void {
+    const active = this.#life.manager
+      .listTasks({ active: true, includeForeground: true, status })
+      .filter((task) => detached === undefined || task.detached === detached);
     if (active.length > 0) act(active[at % active.length]!);
   }
 
@@ -295,6 +308,7 @@ export class Lives {
 
   async #restart(): Promise<void> {
     const life = this.#life;
+    life.closing = true;
     await life.manager.close({ graceMs: 0 });
     await Promise.all(life.inFlight);
     life.over = true;
@@ -315,8 +329,9 @@ export class Lives {
 
   // ── what must hold ──────────────────────────────────────────────────
 
-  #hear(life: Life, event: string, payload: { task?: TaskRecord; taskId?: string; error?: Error }): void {
-    if (event === 'error') this.#problems.push(`error: ${payload.error?.stack}`);
+  #hear(life: Life, event: string, payload: { task?: TaskRecord; taskId?: string; error?: BackgroundTaskError }): void {
+    if (event === 'error' && !(life.closing && payload.error?.code === 'MANAGER_CLOSED'))
+      this.#problems.push(`error: ${payload.error?.stack}`);
     if (event === 'task:pruned') this.#hearPruned(life, payload.taskId!);
     if (!event.startsWith('task:') || !payload.task) return;
     this.#count(event);
@@ -446,5 +461,3 @@ export class Lives {
     return undefined;
   }
 }
-
-const inputErrors = ['TASK_NOT_WAITING'];

@@ -109,6 +109,13 @@ describe('the package', () => {
     expect(Object.keys(manifest.scripts).filter((name) => atInstall.includes(name))).toEqual([]);
   });
 
+  it('has changesets that changesets can read', () => {
+    const unreadable = filesBelow('.changeset', '.md').filter((file) => {
+      return !/^---\n'holdfast': (major|minor|patch)\n---\n\n\S/.test(readFileSync(join(root, file), 'utf8'));
+    });
+    expect(unreadable).toEqual([]);
+  });
+
   it('pins development dependencies and gives ranges for the others', () => {
     expect(Object.values(manifest.devDependencies).filter((version) => !/^\d+\.\d+\.\d+$/.test(version))).toEqual([]);
     expect(Object.values(manifest.dependencies).filter((version) => !/^\^\d+\.\d+\.\d+$/.test(version))).toEqual([]);

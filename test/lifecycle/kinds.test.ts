@@ -652,3 +652,24 @@ describe('updateDetails', () => {
     });
   });
 });
+
+describe('close while a stop is under way', () => {
+  it('is no error that anybody must be told of: the next owner carries it on', async () => {
+    const { directory, world, manager, clock } = await withWorld({ stopGraceMs: 60_000 });
+    const errors: string[] = [];
+    manager.on('error', ({ error }) => void errors.push(error.message));
+    const answer = deferred();
+    world.onStop = () => answer.promise as never;
+    await manager.registerTask(job);
+    const stopping = next(manager, 'task:stopping', 'j');
+    const stopped = expect(manager.stopTask('j')).rejects.toMatchObject({ code: 'MANAGER_CLOSED' });
+    await stopping;
+    const closed = manager.close();
+    world.job('j').probe = { state: 'gone' };
+    answer.resolve();
+    await Promise.all([closed, stopped]);
+    expect(errors).toEqual([]);
+    const again = await openManager({ directory, reconcileIntervalMs: 0, kinds: [jobKind(world)] }, clock);
+    expect(again.getTask('j')).toMatchObject({ status: 'killed', stop: { cause: 'user' } });
+  });
+});

@@ -10,21 +10,21 @@ const at = fc.nat(20);
 const register: fc.Arbitrary<Command> = fc.record({
   do: fc.constant('register'),
   kind: fc.constantFrom('function', 'job'),
-  detached: fc.boolean(),
-  timeoutMs: fc.constantFrom(0, 50, 500),
+  detached: fc.constantFrom(true, true, false),
+  timeoutMs: fc.constantFrom(0, 0, 50, 500),
   detachOnTimeout: fc.boolean(),
   detachTimeoutMs: fc.constantFrom(undefined, undefined, 0, 300),
   queueTimeoutMs: fc.constantFrom(0, 0, 200),
   group: fc.constantFrom(undefined, 'g'),
   key: fc.constantFrom(undefined, undefined, undefined, 'k1', 'k2'),
   hooks: fc.constantFrom(undefined, []),
-  whenFull: fc.constantFrom('reject', 'queue'),
+  whenFull: fc.constantFrom('reject', 'queue', 'queue'),
   stubborn: fc.boolean(),
 });
 const command: fc.Arbitrary<Command> = fc.oneof(
-  { weight: 8, arbitrary: register },
+  { weight: 14, arbitrary: register },
   {
-    weight: 4,
+    weight: 6,
     arbitrary: fc.record({ do: fc.constant('end'), at, how: fc.constantFrom('completed', 'failed', 'gone') }),
   },
   {
@@ -39,7 +39,7 @@ const command: fc.Arbitrary<Command> = fc.oneof(
     weight: 5,
     arbitrary: fc.record({ do: fc.constantFrom('reconcile', 'reconcile', 'reconcile', 'kill', 'restart') }),
   },
-  { weight: 1, arbitrary: fc.record({ do: fc.constantFrom('kill', 'stopAll', 'rest') }) },
+  { weight: 3, arbitrary: fc.record({ do: fc.constantFrom('kill', 'kill', 'kill', 'restart', 'stopAll', 'rest', 'rest') }) },
   { weight: 3, arbitrary: fc.record({ do: fc.constant('advance'), ms: fc.constantFrom(1, 50, 300, 1_000) }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('prune'), keep: fc.nat(4) }) },
   // Without these, what was asked for is still under way when the next command comes.

@@ -1,6 +1,6 @@
 /* What counts as the details of a process: our own records, and those of other systems. */
 import { describe, expect, it } from 'vitest';
-import { processDetails } from '../../src/process/process-kind.js';
+import { processDetails } from '../../src/task/process-details.js';
 import { checkSchema } from '../../src/task/schema.js';
 
 const ended = { command: ['npm', 'test'], cwd: '/repo', pid: 5151, exitCode: 0, signal: null };

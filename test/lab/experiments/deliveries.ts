@@ -4,10 +4,10 @@ import { readFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { setTimeout as pause } from 'node:timers/promises';
 import { checkFiles, filesOf } from '../aftermath.js';
 import { type Json, readAcknowledged, readDisk } from '../checker.js';
 import { Host } from '../host.js';
+import { killSometime } from '../killer.js';
 import { type Experiment, range, type Trial } from '../lab.js';
 import type { Random } from '../random.js';
 
@@ -32,8 +32,7 @@ async function deliverUnderKills(trial: Trial, twice: { delivered: number; again
   for (const generation of range(KILLS)) {
     await using host = deliverer(trial, endpoint, `g${generation}`, TASKS);
     await host.next();
-    await pause(trial.random.int(0, 300));
-    await host.kill();
+    await killSometime(trial, host, 100_000);
     checkFiles(trial, `after kill ${generation}`);
   }
   {

@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { setTimeout as pause } from 'node:timers/promises';
 import { checkFiles, checkRecovery, filesOf } from '../aftermath.js';
 import { Host, type HostOptions } from '../host.js';
+import { killSometime } from '../killer.js';
 import { type Experiment, type Lab, range, type Trial } from '../lab.js';
 import { mixture, type Play, type Step, script } from '../workload.js';
 
@@ -24,9 +25,8 @@ export const killsAtRandom: Experiment = {
         const steps = mixture(trial.random, `g${generation}`, 400);
         await using host = player(trial, { steps, afterwards: 'stay', options: { fsync: generation % 2 === 0 } });
         // Now and then before it has opened; mostly in the middle of its work.
-        if (trial.random.chance(0.85)) await host.next();
-        await pause(trial.random.int(0, 250));
-        await host.kill();
+        if (trial.random.chance(0.15)) await pause(trial.random.int(0, 250)).then(() => host.kill());
+        else await killSometime(trial, host, 200_000);
         checkFiles(trial, `after kill ${generation}`);
       }
       await checkRecovery(trial);
@@ -119,10 +119,9 @@ export const launchesOnce: Experiment = {
           (n): Step => ({ do: 'process', id: `g${generation}-${n}`, exit: 0, ms: 0, hooks: [], lane: n % 8 }),
         );
         await using host = player(trial, { steps, afterwards: 'stay', options: { fsync: false } });
-        await host.next();
         // While launches are under way; the next host opens at once.
-        await pause(trial.random.int(0, 60));
-        await host.kill();
+        await host.next();
+        await killSometime(trial, host, 30_000);
       }
       await checkRecovery(trial);
       return GENERATIONS;

@@ -1,0 +1,172 @@
+import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { tempDirectory } from '../helpers/wait.js';
+import {
+  brokenPromises,
+  hookProblems,
+  type Json,
+  leftOvers,
+  readDisk,
+  repeated,
+  shapeProblems,
+  stateProblems,
+  successionProblems,
+} from './checker.js';
+import { randomRecord } from './mutants.js';
+import { Random } from './random.js';
+
+const running: Json = {
+  schemaVersion: 1,
+  taskId: 't-1',
+  kind: 'process',
+  description: 'a task',
+  status: 'running',
+  detached: true,
+  createdAt: 1_000,
+  startedAt: 1_001,
+  endedAt: null,
+  attempt: 1,
+  owner: null,
+  details: { command: 'true', cwd: '/', pid: 7, exitCode: null, signal: null },
+  metadata: { a: 1 },
+  hooks: { note: { state: 'pending', attempts: 0 } },
+};
+const details = (exitCode: number | null) => ({ ...running.details, exitCode });
+const completed: Json = { ...running, status: 'completed', endedAt: 2_000, details: details(0) };
+const killed: Json = {
+  ...running,
+  status: 'killed',
+  endedAt: 2_000,
+  details: details(137),
+  stop: { cause: 'user', requestedAt: 1_500 },
+};
+
+describe('the shape of a record', () => {
+  it('is that of the design', () => {
+    for (const record of [running, completed, killed]) expect(shapeProblems(record)).toEqual([]);
+    const random = new Random(1);
+    for (let n = 0; n < 200; n++) expect(shapeProblems(randomRecord(random, 't-1'))).toEqual([]);
+  });
+
+  it.each([
+    [{ status: 'done' }, 'status'],
+    [{ taskId: '../up' }, 'taskId'],
+    [{ createdAt: -1 }, 'createdAt'],
+    [{ startedAt: undefined }, 'startedAt'],
+    [{ attempt: 0 }, 'attempt'],
+    [{ hooks: { note: { state: 'owed', attempts: 0 } } }, 'hooks'],
+    [{ owner: { pid: 1 } }, 'owner'],
+    [{ stop: { cause: 'whim', requestedAt: 1 } }, 'stop'],
+    [{ progress: { current: '1', updatedAt: 1 } }, 'progress'],
+  ])('is not %j', (change, field) => {
+    expect(shapeProblems({ ...running, ...change })).toEqual([expect.stringContaining(field)]);
+  });
+});
+
+describe('the state of a record', () => {
+  it('agrees with itself', () => {
+    for (const record of [running, completed, killed]) expect(stateProblems(record)).toEqual([]);
+  });
+
+  it.each([
+    ['active, and ended', { ...running, endedAt: 2_000 }],
+    ['ended before it started', { ...completed, endedAt: 900 }],
+    ['completed with another exit code', { ...completed, details: details(3) }],
+    ['failed with exit code 0', { ...completed, status: 'failed' }],
+    ['lost although its exit is known', { ...completed, status: 'lost' }],
+    ['killed without a stop', { ...killed, stop: undefined }],
+    ['killed by its deadline', { ...killed, stop: { cause: 'deadline', requestedAt: 1 } }],
+    ['waiting for nothing', { ...running, status: 'waiting' }],
+    ['delivered before the end', { ...running, hooks: { note: { state: 'delivered', attempts: 1 } } }],
+    ['timed out without a deadline', { ...completed, status: 'timed_out' }],
+  ])('is not %s', (_name, record) => {
+    expect(stateProblems(record)).not.toEqual([]);
+  });
+});
+
+describe('what a record may become', () => {
+  it('is its next state', () => {
+    expect(successionProblems(running, completed)).toEqual([]);
+    expect(successionProblems(running, { ...running, metadata: { a: 1, b: 2 } })).toEqual([]);
+    const delivered = { ...completed, hooks: { note: { state: 'delivered', attempts: 1 } } };
+    expect(successionProblems(completed, delivered)).toEqual([]);
+  });
+
+  it.each([
+    ['another end', completed, { ...completed, status: 'killed' }],
+    ['alive again', completed, running],
+    ['queued again', running, { ...running, status: 'queued', startedAt: null }],
+    ['without its metadata', running, { ...completed, metadata: {} }],
+    ['another stop', killed, { ...killed, stop: { cause: 'shutdown', requestedAt: 1_500 } }],
+    ['without its delivery', running, { ...completed, hooks: {} }],
+    ['owing again', { ...completed, hooks: { note: { state: 'delivered', attempts: 1 } } }, completed],
+    ['without its answer', { ...running, lastInput: { prompt: '', value: 1, answeredAt: 1 } }, running],
+  ])('is not %s', (_name, before, after) => {
+    expect(successionProblems(before, after)).not.toEqual([]);
+  });
+});
+
+describe('promises', () => {
+  const records = new Map([['t-1', completed]]);
+
+  it('are kept by a successor on disk', () => {
+    expect(brokenPromises([{ did: 'process', task: running }], records)).toEqual([]);
+  });
+
+  it('are broken by a record that is gone, unless it was pruned', () => {
+    const other = { ...completed, taskId: 't-2' };
+    expect(brokenPromises([{ event: 'task:settled', task: other }], records)).toEqual([
+      't-2 was acknowledged and is gone',
+    ]);
+    expect(brokenPromises([{ event: 'task:settled', task: other }, { pruned: 't-2' }], records)).toEqual([]);
+    expect(brokenPromises([{ event: 'task:settled', task: other }, { pruning: true }], records)).toEqual([]);
+    const alive = { ...running, taskId: 't-3' };
+    expect(brokenPromises([{ event: 'task:started', task: alive }, { pruning: true }], records)).toHaveLength(1);
+  });
+
+  it('are broken by a hook that comes too early or too often', () => {
+    const delivered = { ...completed, hooks: { note: { state: 'delivered', attempts: 1 } } };
+    const called = { called: 't-1:note', task: completed };
+    expect(hookProblems([called, called, { event: 'hook:delivered', task: delivered }])).toEqual([]);
+    expect(hookProblems([{ called: 't-1:note', task: running }])).toHaveLength(1);
+    expect(hookProblems([called, { event: 'hook:delivered', task: delivered }, called])).toHaveLength(1);
+  });
+
+  it('are broken by what is begun twice', () => {
+    expect(repeated(['a', 'b#1', 'b#2'])).toEqual([]);
+    expect(repeated(['a', 'b', 'a'])).toEqual(['a']);
+  });
+});
+
+describe('a directory', () => {
+  const put = (directory: string, name: string, text: string) => {
+    writeFileSync(join(directory, name), text, { mode: 0o600 });
+  };
+
+  it('is read as it is, with everything that is wrong with it', () => {
+    const directory = tempDirectory();
+    put(directory, 't-1.json', JSON.stringify(completed));
+    put(directory, 't-2.json', JSON.stringify({ ...running, taskId: 't-2' }).slice(0, 50));
+    put(directory, 't-3.json', JSON.stringify({ ...completed, taskId: 't-4' }));
+    put(directory, 't-5.json', JSON.stringify({ ...completed, taskId: 't-5' }));
+    chmodSync(join(directory, 't-5.json'), 0o644);
+    mkdirSync(join(directory, 't-6.json'));
+    symlinkSync('t-1.json', join(directory, 't-7.json'));
+    const { records, problems } = readDisk(directory);
+    expect([...records.keys()].sort()).toEqual(['t-1', 't-3']);
+    expect(problems.map((problem) => problem.slice(0, 3)).sort()).toEqual(['t-2', 't-3', 't-5', 't-6', 't-7']);
+  });
+
+  it('that is not there is empty', () => {
+    expect(readDisk('/nonexistent')).toEqual({ records: new Map(), problems: [] });
+  });
+
+  it('shows what was not swept', () => {
+    const directory = tempDirectory();
+    mkdirSync(join(directory, '.owner'));
+    for (const name of ['t-1.json', 't-1.json.next', 't-2.json.next.123', '.owner/x.claim', '.owner/epoch-1'])
+      put(directory, name, '');
+    expect(leftOvers(directory)).toHaveLength(3);
+  });
+});
