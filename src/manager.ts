@@ -121,8 +121,12 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
       }),
     );
     const waits = new Waits(clock, holder);
-    const ledger = new Ledger(store, ({ taskId }) => waits.notify(taskId));
-    const core = new Core({ settings, clock, store, table: new TaskTable(), ledger, waits }, hub);
+    const table = new TaskTable();
+    const ledger = new Ledger(store, (entry) => {
+      table.changed(entry);
+      waits.notify(entry.taskId);
+    });
+    const core = new Core({ settings, clock, store, table, ledger, waits }, hub);
     try {
       manager = new BackgroundTaskManager(core, new Engine(core), hub, holder);
       await holder.while(manager.#start());

@@ -10,6 +10,8 @@ export class TaskTable {
   #order: Entry[] = [];
   readonly #active = new Set<Entry>();
   readonly #keys = new Map<string, Entry>();
+  /** Ended tasks with a delivery that is owed or failed. */
+  readonly #owing = new Set<Entry>();
   #nextSeq = 0;
 
   nextSeq(): number {
@@ -29,6 +31,7 @@ export class TaskTable {
       this.#order[i - 1] = entry;
     }
     if (entry.active) this.#active.add(entry);
+    this.changed(entry);
     const key = entry.record.idempotencyKey;
     if (key !== undefined) this.#keys.set(key, entry);
   }
@@ -38,9 +41,25 @@ export class TaskTable {
     this.#active.delete(entry);
   }
 
+  /** The entry's record was written. */
+  changed(entry: Entry): void {
+    const owes =
+      this.has(entry) &&
+      !entry.active &&
+      Object.values(entry.record.hooks).some(({ state }) => state === 'pending' || state === 'failed');
+    if (owes) this.#owing.add(entry);
+    else this.#owing.delete(entry);
+  }
+
+  /** Ended tasks that owe a delivery, or gave one up. */
+  owing(): Iterable<Entry> {
+    return this.#owing;
+  }
+
   remove(entry: Entry): void {
     this.#entries.delete(entry.taskId);
     this.#active.delete(entry);
+    this.#owing.delete(entry);
     const key = entry.record.idempotencyKey;
     if (key !== undefined && this.#keys.get(key) === entry) this.#keys.delete(key);
     if (this.#order.length > 2 * this.#entries.size + 16) this.#order = this.#order.filter((each) => this.has(each));

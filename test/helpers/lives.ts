@@ -333,6 +333,7 @@ export class Lives {
     if (event === 'error' && !(life.closing && payload.error?.code === 'MANAGER_CLOSED'))
       this.#problems.push(`error: ${payload.error?.stack}`);
     if (event === 'task:pruned') this.#hearPruned(life, payload.taskId!);
+    if (event === 'hook:delivered') this.#known.set(payload.task!.taskId, payload.task!);
     if (!event.startsWith('task:') || !payload.task) return;
     this.#count(event);
     const { task } = payload;
@@ -351,9 +352,7 @@ export class Lives {
     const known = this.#known.get(taskId);
     if (life.record(taskId)) this.#problems.push(`${taskId} was pruned and is on disk`);
     if (known && !isTerminal(known.status)) this.#problems.push(`${taskId} was pruned while ${known.status}`);
-    if (known && isTerminal(known.status) && isOwed(known) && life.manager.getTask(taskId)) {
-      this.#problems.push(`${taskId} was pruned and owes`);
-    }
+    if (known && isTerminal(known.status) && isOwed(known)) this.#problems.push(`${taskId} was pruned and owes`);
     this.#known.delete(taskId);
   }
 

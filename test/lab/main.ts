@@ -34,6 +34,15 @@ if (!Number.isSafeInteger(seed) || seed < 0)
   throw new RangeError(`--seed: expected a whole number, got ${values.seed}`);
 const mode: Mode = values.soak ? 'soak' : values.quick ? 'quick' : 'full';
 const chosen = chosenRows(values.only ?? (values.soak ? '18' : undefined));
+/** The row that runs now: what nobody caught is its doing. */
+let current: Lab | undefined;
+for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
+  process.on(event, (thrown: unknown) => {
+    if (!current) throw thrown;
+    current.violation(`${event}: ${describe(thrown)}`);
+  });
+}
+
 process.exitCode = values.mutations ? await runMutations(chosen, seed, print) : await runRows();
 
 function chosenRows(only: string | undefined): readonly Experiment[] {
@@ -64,6 +73,7 @@ async function runRow(experiment: Experiment): Promise<{ result: RowResult; mess
   const started = performance.now();
   const skipped = experiment.unavailable?.();
   const lab = new Lab(experiment, mode, seed);
+  current = lab;
   if (skipped === undefined)
     await within(LIMIT_MS[mode], experiment.run(lab)).catch((error) => lab.violation(describe(error)));
   const seconds = (performance.now() - started) / 1000;

@@ -39,7 +39,10 @@ const command: fc.Arbitrary<Command> = fc.oneof(
     weight: 5,
     arbitrary: fc.record({ do: fc.constantFrom('reconcile', 'reconcile', 'reconcile', 'kill', 'restart') }),
   },
-  { weight: 3, arbitrary: fc.record({ do: fc.constantFrom('kill', 'kill', 'kill', 'restart', 'stopAll', 'rest', 'rest') }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({ do: fc.constantFrom('kill', 'kill', 'kill', 'restart', 'stopAll', 'rest', 'rest') }),
+  },
   { weight: 3, arbitrary: fc.record({ do: fc.constant('advance'), ms: fc.constantFrom(1, 50, 300, 1_000) }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('prune'), keep: fc.nat(4) }) },
   // Without these, what was asked for is still under way when the next command comes.
@@ -58,5 +61,7 @@ it('holds through whatever is done to tasks and to their hosts', { timeout: 600_
     // Real files take their own time, so a failure may not come again: what is shrunk would be another one.
     { numRuns: RUNS, endOnFailure: true },
   );
-  console.log(RUNS, [...tally].sort());
+  // A run that never came near the states it is about would prove nothing.
+  const rare = ['task:queued', 'task:waiting', 'task:detached', 'task:adopted', 'task:pruned', 'timed_out (deadline)'];
+  if (RUNS >= 40) expect([...tally.keys()]).toEqual(expect.arrayContaining([...rare, 'lost (none)', 'killed (user)']));
 });

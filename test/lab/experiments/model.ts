@@ -12,7 +12,7 @@ const SHRINK_MS = 15_000;
 export const modelBased: Experiment = {
   row: 8,
   what: 'random commands against a simple model: a difference',
-  budgetMs: { quick: 6_000 },
+  budgetMs: { quick: 5_000 },
   async run(lab) {
     await lab.trials(range(lab.size({ quick: 30, full: 1_500 })), compareOnce);
   },
