@@ -412,11 +412,16 @@ export class Lives {
     if (new Set(keys).size !== keys.length) this.#problems.push(`a key on two records ${when}: ${keys}`);
   }
 
-  /** Waits until nothing is on its way any more. */
+  /** Waits until nothing is on its way any more: a free slot must find its task without a reconcile, too. */
   async #rest(): Promise<void> {
+    await Promise.all(this.#life.inFlight.splice(0));
+    await this.#restful();
+    await this.#life.manager.reconcile();
+    await this.#restful();
+  }
+
+  async #restful(): Promise<void> {
     const life = this.#life;
-    await Promise.all(life.inFlight.splice(0));
-    await life.manager.reconcile();
     let unrest: string | undefined;
     const atRest = () => {
       unrest = this.#unrest(life);

@@ -120,11 +120,12 @@ describe('hosts killed with SIGKILL at random moments while 50 tasks settle', ()
       if (word !== 'open') registered.add(word);
     }
     await new Promise((resolve) => setTimeout(resolve, chance() * (dieAfter === 0 ? 400 : 80)));
-    await host.kill();
-    // What it said last, it said before it died.
+    host.child.kill('SIGKILL');
+    // What it said last, it said before it died; unread, it would keep the host from being seen as ended.
     for (let word = await lastWord(host); word !== undefined; word = await lastWord(host)) {
       if (word !== 'open') registered.add(word);
     }
+    expect(await host.ended, host.stderr()).toBe('SIGKILL');
     // What it had sent is dealt with before anybody else opens the directory.
     await endpoint.quiet();
   }

@@ -48,8 +48,8 @@ export async function checkRecovery(trial: Trial): Promise<void> {
     trial.check(await manager.waitForIdle({ timeoutMs: 20_000 }), 'not idle 20 s after reopening');
     const { slots } = manager.status();
     trial.check(slots.used === 0, `${slots.used} slots are taken while nothing runs`);
-    trial.violations('after reopening', leftOvers(directory));
   }
+  trial.violations('after reopening', leftOvers(directory));
   trial.violations('after reopening', rejected);
   checkFiles(trial, 'after recovery');
   const begun = readLines(launched);

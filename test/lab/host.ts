@@ -25,7 +25,7 @@ export interface HostOptions {
 /** What hosts/fs-shim.cjs does with the calls that concern `directory`. */
 export interface FsPlan {
   readonly directory: string;
-  readonly mode: 'off' | 'kill' | 'fault' | 'record';
+  readonly mode: 'off' | 'count' | 'kill' | 'fault' | 'record';
   /** The call that is meant, counted from 1. */
   readonly at?: number;
   readonly fault?: Fault;

@@ -3,13 +3,9 @@
  * lead the name `holdfast` to the sources.
  */
 import type * as Holdfast from 'holdfast';
-import type * as Webhook from 'holdfast/webhook';
 
-const built = (file: string) => import(new URL(`../../dist/${file}`, import.meta.url).href);
+const built = new URL('../../dist/index.js', import.meta.url).href;
 
-export const { BackgroundTaskError, BackgroundTaskManager, defineTaskKind, parseTaskRecord, readTasks } = (await built(
-  'index.js',
-)) as typeof Holdfast;
-export const { webhookHook } = (await built('webhook.js')) as typeof Webhook;
+export const { BackgroundTaskManager, parseTaskRecord, readTasks } = (await import(built)) as typeof Holdfast;
 export type Manager = Holdfast.BackgroundTaskManager;
 export type Slot = Holdfast.Slot;

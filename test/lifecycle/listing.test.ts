@@ -193,7 +193,15 @@ class Watched extends Entry {
 }
 
 const recordOf = (taskId: string, status: string): TaskRecord =>
-  ({ taskId, status, kind: 'function', detached: true, metadata: {}, hooks: {}, createdAt: 0 }) as unknown as TaskRecord;
+  ({
+    taskId,
+    status,
+    kind: 'function',
+    detached: true,
+    metadata: {},
+    hooks: {},
+    createdAt: 0,
+  }) as unknown as TaskRecord;
 
 describe('the cost of a list', () => {
   function table(total: number, active: readonly number[]) {

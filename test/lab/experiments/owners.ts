@@ -6,6 +6,7 @@ import { Host } from '../host.js';
 import { type Experiment, range, type Trial } from '../lab.js';
 import { readTasks } from '../library.js';
 import { childrenOf, supervisors } from '../processes.js';
+import { until } from '../until.js';
 
 const CONTENDERS = 6;
 const ROUNDS = 10;
@@ -146,7 +147,7 @@ async function suspendOwner(trial: Trial, namespaces: boolean): Promise<void> {
   noneLost(trial, disk.records.values(), 'at the end');
   await ask(owner, 'close');
   await Promise.all([owner.host.kill(), challenger.host.kill()]);
-  trial.check(supervisors(directory).length === 0, 'a supervisor is left');
+  await until(() => supervisors(directory).length === 0, 'no supervisor is left', 10_000);
 }
 
 function noneLost(

@@ -32,6 +32,22 @@ async function census() {
   };
 }
 
+/** Longer than a timer that comes and goes: reports of progress are held back for a second. */
+const PASSING_MS = 1_200;
+
+/** The same once what comes and goes has gone: a count that is still above `start` after some seconds has stayed. */
+async function lastingCensus(start) {
+  const types = (counted) => Object.entries(counted.resources);
+  let counted = await census();
+  for (let turns = 0; turns < 50; turns++) {
+    const isAbove = types(counted).some(([type, count]) => count > (start.resources[type] ?? 0));
+    if (!isAbove && counted.files <= start.files) break;
+    await pause(100);
+    counted = await census();
+  }
+  return counted;
+}
+
 const hooks = { note: async () => undefined };
 let made = 0;
 
@@ -91,20 +107,22 @@ const manager = await BackgroundTaskManager.open({ directory, fsync: false, hook
 if (plan.many) {
   await through(manager, plan.many.warmUp);
   await settle(manager);
+  await pause(PASSING_MS);
   const start = await census();
   await through(manager, plan.many.tasks);
   const full = await census();
   const kept = manager.status().terminal;
   await settle(manager);
-  say({ before, start, full, kept, end: await census() });
+  say({ before, start, full, kept, end: await lastingCensus(start) });
 } else {
   const { perSecond, warmUpSeconds, seconds } = plan.steady;
   await steady(manager, perSecond, warmUpSeconds);
   await settle(manager);
+  await pause(PASSING_MS);
   const start = await census();
   await steady(manager, perSecond, seconds);
   await settle(manager);
-  say({ before, start, tasks: made, end: await census() });
+  say({ before, start, tasks: made, end: await lastingCensus(start) });
 }
 await manager.close();
-say({ closed: await census() });
+say({ closed: await lastingCensus(before) });

@@ -15,13 +15,12 @@ const options = { fsync: true, stopGraceMs: 200 };
 
 /** Opens under the fault; a refusal is an answer, but then the next open, without it, must succeed. */
 async function openUnderFault({ directory, steps, ...fault }) {
-  labFs.arm({ directory, mode: 'fault', ...fault });
+  labFs.arm({ directory, mode: fault.fault ? 'fault' : 'count', ...fault });
   try {
     return { manager: await openManager(directory, options) };
   } catch (error) {
-    const calls = labFs.count;
     labFs.arm({ directory, mode: 'off' });
-    return { manager: await openManager(directory, options), refused: error.code ?? String(error), calls };
+    return { manager: await openManager(directory, options), refused: error.code ?? String(error) };
   }
 }
 
@@ -46,10 +45,10 @@ async function comeRight(manager, rest) {
 
 async function trial(told) {
   Object.assign(plan, told);
-  const { manager, refused, calls } = await openUnderFault(told);
+  const { manager, refused } = await openUnderFault(told);
   listen(manager);
   const { rest } = await play(manager, told.steps, { ...plan, patienceMs: told.forEver ? 30 : 2_000 });
-  const counted = calls ?? labFs.count;
+  const calls = labFs.countByFault;
   labFs.arm({ directory: told.directory, mode: 'off' });
   const here = await comeRight(manager, rest);
   await manager.close();
@@ -58,7 +57,7 @@ async function trial(told) {
   const there = await comeRight(next, Promise.resolve());
   await next.close();
   await pause(0);
-  return { refused, calls: counted, here, there };
+  return { refused, calls, here, there };
 }
 
 for await (const order of told()) {

@@ -64,6 +64,8 @@ const realSpawn = childProcess.spawn;
 const files = new Map();
 let plan = { mode: 'off', directory: '/nowhere' };
 let count = 0;
+/** How many calls each fault could befall. */
+let countByFault = {};
 let log;
 let sequence = 0;
 
@@ -72,10 +74,14 @@ globalThis.labFs = {
   arm(next) {
     plan = next;
     count = 0;
+    countByFault = {};
   },
   /** Calls since it was armed. */
   get count() {
     return count;
+  },
+  get countByFault() {
+    return countByFault;
   },
 };
 globalThis.labFs.arm(JSON.parse(process.env.LAB_FS));
@@ -105,6 +111,7 @@ function enter(name, args) {
   if (!target) return {};
   const changes = name === 'open' ? opensToWrite(args[1]) : !call.reads;
   if (plan.mode === 'kill' && changes && ++count === plan.at) process.kill(process.pid, 'SIGKILL');
+  if (plan.mode === 'count') for (const fault of call.faults) countByFault[fault] = (countByFault[fault] ?? 0) + 1;
   if (plan.mode !== 'fault' || !call.faults.includes(plan.fault)) return { target, changes };
   count++;
   const isMeant = plan.forEver ? count >= plan.at : count === plan.at;

@@ -177,12 +177,12 @@ export const mutations: readonly Mutation[] = [
   },
   {
     row: 14,
-    broken: 'what is owed by tasks that ended before a restart is forgotten',
+    broken: 'a delivery that was tried before a restart is not tried again',
     edits: [
       {
-        file: 'src/lifecycle/engine.ts',
-        find: '      this.retention.ended(entry);\n      this.outbox.offer(record);',
-        replace: '      this.retention.ended(entry);',
+        file: 'src/hooks/outbox.ts',
+        find: "if (owed.state === 'pending') this.#deliver(",
+        replace: "if (owed.state === 'pending' && owed.attempts === 0) this.#deliver(",
       },
     ],
   },
