@@ -71,9 +71,9 @@ export class PermanentDeliveryError extends Error {
   override readonly name: string = 'PermanentDeliveryError';
 }
 
-/** A caught value as an `Error`: what was thrown may be anything, and some things cannot even be looked at. */
+/** A caught value as an `Error` with a message that can be read: some things that are thrown cannot even be looked at. */
 export function asError(value: unknown): Error {
-  return attempt(() => value instanceof Error)
+  return attempt(() => value instanceof Error && typeof value.message === 'string')
     ? (value as Error)
     : new Error(`Thrown: ${textOf(value)}`, { cause: value });
 }

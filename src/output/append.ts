@@ -7,7 +7,7 @@
  * later is tried anew.
  */
 import { constants } from 'node:fs';
-import { type FileHandle, mkdir, open } from 'node:fs/promises';
+import { chmod, type FileHandle, mkdir, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { BackgroundTaskError } from '../errors.js';
@@ -51,6 +51,7 @@ export class OutputLog {
   readonly #pending: Pending[] = [];
   #pendingBytes = 0;
   #pump: Promise<void> | undefined;
+  #opened = false;
   #handle: FileHandle | undefined;
   #closed = false;
   readonly #reported = new Set<string>();
@@ -155,10 +156,28 @@ export class OutputLog {
 
   async #openFile(): Promise<FileHandle> {
     const file = await unlessCode(['ENOENT'], open(this.#path, OPEN_FLAGS, 0o600));
-    if (file) return file;
+    if (file) return this.#private(file);
     // Only the task's own folder: a directory that is gone is not made again.
-    await unlessCode(['EEXIST'], mkdir(dirname(this.#path), { mode: 0o700 }));
-    return open(this.#path, OPEN_FLAGS, 0o600);
+    const folder = dirname(this.#path);
+    const made = await unlessCode(
+      ['EEXIST'],
+      mkdir(folder, { mode: 0o700 }).then(() => true),
+    );
+    if (made) await chmod(folder, 0o700);
+    return this.#private(await open(this.#path, OPEN_FLAGS, 0o600));
+  }
+
+  /** The umask may have taken rights away that we need for the next opening. */
+  async #private(file: FileHandle): Promise<FileHandle> {
+    try {
+      if (this.#opened) return file;
+      await file.chmod(0o600);
+      this.#opened = true;
+      return file;
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
   }
 
   async #closeFile(): Promise<void> {

@@ -211,7 +211,7 @@ export class FileStore implements TaskStore {
 /** Removes a file, and says whether there was one; a folder of its name is not ours. */
 async function removeFile(path: string): Promise<boolean> {
   const removed = unlink(path).then(() => true);
-  return (await unlessCode(['ENOENT', 'ENOTDIR', 'EISDIR'], removed)) ?? false;
+  return (await unlessCode(['ENOENT', 'EISDIR'], removed)) ?? false;
 }
 
 async function readRegularFile(path: string): Promise<string> {

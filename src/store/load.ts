@@ -1,4 +1,5 @@
 import { readdir } from 'node:fs/promises';
+import { setImmediate } from 'node:timers/promises';
 import { type Clock, systemClock } from '../clock.js';
 import { asError } from '../errors.js';
 import { isTaskId } from '../task/id.js';
@@ -81,6 +82,8 @@ export interface RecordsRead {
  * renaming, so each is read whole, and one that was removed meanwhile is passed over. A directory that is not there is `STORAGE_FAILED`.
  */
 export async function readRecords(directory: string | URL, parse: ParseRecord): Promise<RecordsRead> {
+  // A host that polls must not keep everything else of its process waiting, however small the directory is.
+  await setImmediate();
   try {
     const path = directoryPath(directory);
     const scan = await scanDirectory(path, parse, systemClock);

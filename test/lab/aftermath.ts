@@ -1,4 +1,6 @@
 /* What is true after a host died, looked at from outside and then by the next host. */
+
+import { BackgroundTaskManager } from 'holdfast';
 import {
   brokenPromises,
   hookProblems,
@@ -10,7 +12,6 @@ import {
   repeated,
 } from './checker.js';
 import type { Trial } from './lab.js';
-import { BackgroundTaskManager, type Manager } from './library.js';
 import type { Play } from './workload.js';
 
 type Files = Pick<Play, 'directory' | 'acknowledged' | 'launched'>;
@@ -21,7 +22,7 @@ export function filesOf(trial: Trial): Files {
 }
 
 /** Opens a directory with the hooks that hosts/player.mjs knows, neither of which does anything here. */
-export function reopen(directory: string, options: object = {}): Promise<Manager> {
+export function reopen(directory: string, options: object = {}): Promise<BackgroundTaskManager> {
   const hooks = { note: { deliver: () => undefined, minDelayMs: 1 }, inbox: 'pull' } as const;
   return BackgroundTaskManager.open({ directory, hooks, reconcileIntervalMs: 200, ...options });
 }

@@ -2,8 +2,8 @@
 import { execFileSync } from 'node:child_process';
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { BackgroundTaskManager } from 'holdfast';
 import { readDisk } from './checker.js';
-import { BackgroundTaskManager, type Manager } from './library.js';
 import { isActive, type Model } from './model.js';
 import { until } from './until.js';
 
@@ -19,7 +19,7 @@ export class Real {
   #slots: { release(): void }[] = [];
   /** Ids in the order in which they were heard to end, in this process. */
   readonly settled: string[] = [];
-  manager!: Manager;
+  manager!: BackgroundTaskManager;
 
   constructor(folder: string, limit: number) {
     this.#folder = folder;

@@ -36,9 +36,10 @@ export function hasPassed({ skipped, trials, violations }: RowResult): boolean {
   return skipped === undefined && trials > 0 && violations === 0;
 }
 
+/** The last line counts; what was skipped is on a line of its own. */
 export function summary(results: readonly RowResult[]): string {
   const ran = results.filter(({ skipped }) => skipped === undefined);
   const passed = ran.filter(hasPassed).length;
   const skipped = results.length - ran.length;
-  return `${passed} passed, ${ran.length - passed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`;
+  return `${skipped > 0 ? `${skipped} skipped\n` : ''}${passed} passed, ${ran.length - passed} failed`;
 }

@@ -1,6 +1,7 @@
 /* Row 17: bad neighbours. Listeners and hooks that throw, reject, block or never come back must not keep others from hearing. */
+
+import { BackgroundTaskManager } from 'holdfast';
 import { type Experiment, range, type Trial } from '../lab.js';
-import { BackgroundTaskManager, type Manager } from '../library.js';
 import type { Random } from '../random.js';
 import { until } from '../until.js';
 
@@ -77,7 +78,7 @@ async function neighbourhood(trial: Trial): Promise<number> {
 }
 
 /** Good listeners before, among and after bad ones; each with what it heard. */
-function listenBetween(manager: Manager, random: Random): Map<string, Map<string, number>> {
+function listenBetween(manager: BackgroundTaskManager, random: Random): Map<string, Map<string, number>> {
   const heard = new Map<string, Map<string, number>>();
   const hearAll = (name: string) => {
     const events = new Map<string, number>();

@@ -1,10 +1,10 @@
 /* Rows 9 and 12: who owns a directory. Owners are killed, stopped and told the wrong time; others try to take their place all the while. */
 import { spawnSync } from 'node:child_process';
 import { setTimeout as pause } from 'node:timers/promises';
+import { readTasks } from 'holdfast';
 import { readDisk } from '../checker.js';
 import { Host } from '../host.js';
 import { type Experiment, range, type Trial } from '../lab.js';
-import { readTasks } from '../library.js';
 import { childrenOf, supervisors } from '../processes.js';
 import { until } from '../until.js';
 

@@ -3,9 +3,9 @@ import { isUtf8 } from 'node:buffer';
 import { execFileSync } from 'node:child_process';
 import { existsSync, lstatSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { BackgroundTaskManager, parseTaskRecord, readTasks } from 'holdfast';
 import { isTerminal, type Json, shapeProblems, stateProblems, successionProblems } from '../checker.js';
 import { type Experiment, range, type Trial } from '../lab.js';
-import { BackgroundTaskManager, parseTaskRecord, readTasks } from '../library.js';
 import { mutated, randomRecord } from '../mutants.js';
 import type { Random } from '../random.js';
 

@@ -1,7 +1,7 @@
 /* Row 10: many callers register at once. The work itself counts how many of it run; processes are counted by the process table. */
 import { setTimeout as pause, setImmediate } from 'node:timers/promises';
+import { BackgroundTaskManager, type Slot } from 'holdfast';
 import { type Experiment, range, type Trial } from '../lab.js';
-import { BackgroundTaskManager, type Manager, type Slot } from '../library.js';
 import { supervisors } from '../processes.js';
 import type { Random } from '../random.js';
 
@@ -64,7 +64,13 @@ async function oneRace(trial: Trial): Promise<number> {
   return CALLERS;
 }
 
-async function call(manager: Manager, random: Random, id: string, floor: Floor, refused: Set<string>): Promise<void> {
+async function call(
+  manager: BackgroundTaskManager,
+  random: Random,
+  id: string,
+  floor: Floor,
+  refused: Set<string>,
+): Promise<void> {
   for (let turns = random.int(0, 20); turns > 0; turns--) await setImmediate();
   const group = random.pick(GROUPS);
   const common = { taskId: id, description: id, group, hooks: [] };

@@ -1,8 +1,8 @@
 /* Row 13: process trees grown at random: they fork, leave their group and session, and ignore signals. Nothing of them may survive a stop. */
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
+import { BackgroundTaskManager } from 'holdfast';
 import { type Experiment, range, type Trial } from '../lab.js';
-import { BackgroundTaskManager } from '../library.js';
 import { withArgument } from '../processes.js';
 import type { Random } from '../random.js';
 import { until } from '../until.js';

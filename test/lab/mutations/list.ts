@@ -110,7 +110,11 @@ export const mutations: readonly Mutation[] = [
     row: 7,
     broken: 'a record is set aside without a reason',
     edits: [
-      { file: 'src/store/reject.ts', find: 'writeFileSync(fd, `${reason}\\n`);', replace: "writeFileSync(fd, '');" },
+      {
+        file: 'src/store/reject.ts',
+        find: 'fchmodSync(fd, 0o600);\n    writeFileSync(fd,',
+        replace: 'fchmodSync(fd, 0o600);\n    String(',
+      },
     ],
   },
   {
