@@ -252,8 +252,8 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
   }
 
   /**
-   * Resolves when a foreground task leaves the foreground: how it was detached, or that it ended there. A task that was never in the
-   * foreground is `'detached'`. Rejects with a `TimeoutError` when the time is up. Throws `TASK_NOT_FOUND`.
+   * Resolves when a foreground task leaves the foreground: how it was detached, or that it ended there. A task that was never in
+   * the foreground is `'detached'` while it is active and `'terminal'` after that. Rejects with a `TimeoutError` when the time is up. Throws `TASK_NOT_FOUND`.
    */
   async waitForRelease(
     taskId: string,

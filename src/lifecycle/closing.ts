@@ -94,8 +94,12 @@ export class Closing {
 
   /** Outcomes that could not be written are tried once more, as they are: never replaced by `shutdown`. */
   async #settleRest(): Promise<BackgroundTaskError | undefined> {
-    for (const entry of this.#engine.unsettled()) await this.#engine.settlement.settle(entry, entry.outcome!);
-    const [entry, ...others] = this.#engine.unsettled();
+    this.#engine.stopping.close();
+    const unwritten: Entry[] = [];
+    for (const entry of this.#engine.unsettled()) {
+      if (entry.outcome && !(await this.#engine.settlement.settle(entry, entry.outcome))) unwritten.push(entry);
+    }
+    const [entry, ...others] = unwritten;
     if (!entry) return undefined;
     const more = others.length > 0 ? ` and ${others.length} more` : '';
     return new BackgroundTaskError('STORAGE_FAILED', `the outcome of "${entry.taskId}"${more} could not be written`, {

@@ -12,7 +12,7 @@ import { checkSchema } from '../task/schema.js';
 import { judge } from '../task/status.js';
 import type { JsonObject, JsonValue, TaskError, TaskStop } from '../task/types.js';
 import type { Core } from './core.js';
-import { toTaskError } from './core.js';
+import { isOver, toTaskError } from './core.js';
 import { type Entry, type Outcome, withdrawn } from './entry.js';
 import { without } from './ledger.js';
 
@@ -36,7 +36,8 @@ export class Settlement {
     try {
       await this.#write(entry, entry.outcome);
     } catch (error) {
-      this.#core.reportOnce(toTaskError(error, 'STORAGE_FAILED', entry.taskId), entry.taskId);
+      // Given up because the manager ended: the next owner judges anew.
+      if (!isOver(error)) this.#core.reportOnce(toTaskError(error, 'STORAGE_FAILED', entry.taskId), entry.taskId);
       this.#core.waits.notify(entry.taskId);
       return false;
     }

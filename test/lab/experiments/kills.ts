@@ -93,7 +93,7 @@ async function killUnderStrace(lab: Lab, steps: readonly Step[]): Promise<void> 
 export const killsEverywhere: Experiment = {
   row: 2,
   what: 'SIGKILL at every file-system call: an illegal state after reopening',
-  budgetMs: { quick: 6_000, full: 200_000 },
+  budgetMs: { quick: 6_000, full: 150_000 },
   async run(lab) {
     await killUnderStrace(lab, script());
     await killEverywhere(lab, script(), 30);

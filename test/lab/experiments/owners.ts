@@ -40,7 +40,7 @@ const open = (one: Contender, trial: Trial) => ask(one, 'open', { directory: tri
 export const ownershipRaces: Experiment = {
   row: 9,
   what: 'a race for the directory of an owner that was killed, stopped or gave up: not exactly one owner',
-  budgetMs: { quick: 5_000, full: 240_000 },
+  budgetMs: { quick: 5_000, full: 180_000 },
   async run(lab) {
     await lab.trials(range(lab.size({ quick: 6, full: 50 })), raceForOwnership, { parallel: 1 });
   },

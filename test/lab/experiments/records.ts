@@ -25,7 +25,7 @@ interface Input {
 export const damagedRecords: Experiment = {
   row: 7,
   what: 'malformed and mutated records: a crash, a file overwritten, a silent drop, a wrong belief',
-  budgetMs: { quick: 4_000, full: 240_000 },
+  budgetMs: { quick: 4_000, full: 150_000 },
   async run(lab) {
     await lab.trials(range(lab.size({ quick: 10, full: 100 })), oneFolder, { parallel: 1 });
   },
