@@ -115,7 +115,14 @@ describe('the queue', () => {
     const end = deferred();
     await manager.registerTask({ kind: 'function', taskId: 'first', description: '', run: () => end.promise });
     let ran = false;
-    await manager.registerTask({ kind: 'function', taskId: 'second', description: '', run: () => void (ran = true) });
+    await manager.registerTask({
+      kind: 'function',
+      taskId: 'second',
+      description: '',
+      run: () => {
+        ran = true;
+      },
+    });
     const stopped = await manager.stopTask('second', { reason: 'changed my mind' });
     expect(stopped).toMatchObject({
       status: 'killed',

@@ -26,7 +26,7 @@ export const killsAtRandom: Experiment = {
         await using host = player(trial, { steps, afterwards: 'stay', options: { fsync: generation % 2 === 0 } });
         // Now and then before it has opened; mostly in the middle of its work.
         if (trial.random.chance(0.15)) await pause(trial.random.int(0, 250)).then(() => host.kill());
-        else await killSometime(trial, host, 200_000);
+        else await killSometime(trial, host, 100_000);
         checkFiles(trial, `after kill ${generation}`);
       }
       await checkRecovery(trial);

@@ -5,14 +5,14 @@ import { type Experiment, range, type Trial } from '../lab.js';
 import { supervisors } from '../processes.js';
 import type { Random } from '../random.js';
 
-const CALLERS = 80;
+const CALLERS = 40;
 const GROUPS = ['a', 'b', 'c'];
 
 export const slotLimit: Experiment = {
   row: 10,
   what: 'registrations racing for slots: more at work than the limit, or a refused one that ran',
   async run(lab) {
-    await lab.trials(range(lab.size({ quick: 12, full: 300 })), oneRace);
+    await lab.trials(range(lab.size({ quick: 12, full: 600 })), oneRace);
   },
 };
 
@@ -39,7 +39,7 @@ class Floor {
 
 async function oneRace(trial: Trial): Promise<number> {
   const { random, directory } = trial;
-  const [maxRunningTasks, maxRunningTasksPerGroup] = [random.int(2, 8), random.int(1, 4)];
+  const [maxRunningTasks, maxRunningTasksPerGroup] = [random.int(2, 5), random.pick([1, 2, 10])];
   const limits = { maxRunningTasks, maxRunningTasksPerGroup, whenFull: random.pick(['reject', 'queue'] as const) };
   await using manager = await BackgroundTaskManager.open({ directory, fsync: false, ...limits });
   const floor = new Floor();
@@ -76,7 +76,7 @@ async function call(
   const common = { taskId: id, description: id, group, hooks: [] };
   const work = async () => {
     const leave = floor.enter(id, group);
-    await pause(random.int(0, 3));
+    await pause(random.int(1, 10));
     leave();
     if (random.chance(0.2)) throw new Error('on purpose');
   };
