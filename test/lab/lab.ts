@@ -96,7 +96,9 @@ export class Lab {
     await using sandbox = new Sandbox();
     const trial = new Trial(this, index, sandbox);
     try {
-      this.trialCount += (await work(trial)) ?? 1;
+      // Not in one line: others count while this one waits.
+      const made = await work(trial);
+      this.trialCount += made ?? 1;
     } catch (error) {
       this.trialCount++;
       trial.violation(describe(error));

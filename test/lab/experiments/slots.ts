@@ -115,7 +115,7 @@ function watchProcesses(trial: Trial, limit: number): { stop(): Promise<void> } 
       const running = supervisors(trial.directory).length;
       // One that has ended may stay in the table for a moment, but its slot is given back only once its exit is on disk.
       trial.check(running <= limit + 1, `${running} supervisors, limit ${limit}`);
-      await pause(10);
+      await pause(100);
     }
   })();
   return {
