@@ -1,8 +1,7 @@
 import type { Clock } from '../clock.js';
-import { PermanentDeliveryError } from '../errors.js';
+import { asError, PermanentDeliveryError } from '../errors.js';
 import type { TaskRecord } from '../task/record.js';
 import type { HookSettings } from './definition.js';
-import { thrownError } from './owed.js';
 import type { Delivery } from './types.js';
 
 /** A hook threw, or its time was up. It wraps what was thrown, because p-retry takes a `TypeError` for a mistake and gives up on it. */
@@ -12,7 +11,7 @@ export class AttemptFailure extends Error {
 
   constructor(thrown: unknown) {
     super('the attempt failed');
-    this.thrown = thrownError(thrown);
+    this.thrown = asError(thrown);
   }
 
   /** Whether trying again is pointless. By its name too: an error from another copy of the package counts. */

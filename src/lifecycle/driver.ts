@@ -2,11 +2,12 @@ import type { Clock } from '../clock.js';
 import type { Probe } from '../task/kind.js';
 import { detailsFit } from '../task/kind.js';
 import { show } from '../task/problems.js';
+import { describeError } from '../task/task-error.js';
 import type { Awaitable, JsonObject } from '../task/types.js';
 import { type Core, toTaskError } from './core.js';
 import type { Entry, Outcome } from './entry.js';
 import { withRoom } from './ledger.js';
-import { completion, describeError, detailPatch, failure } from './settlement.js';
+import { completion, detailPatch, failure } from './settlement.js';
 
 /** The host's code that takes longer has failed: one hung probe must not hold up a pass, nor a stop, for ever. */
 const CALLBACK_TIMEOUT_MS = 30_000;

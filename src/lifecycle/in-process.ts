@@ -2,18 +2,20 @@
  * In-process work: a promise, its signal, its output and its questions. How the promise ended is kept here until the task is looked at;
  * the end of the promise is only a hint to look.
  */
+
 import { BackgroundTaskError } from '../errors.js';
 import { OutputLog } from '../output/append.js';
 import { toJson } from '../task/json.js';
 import type { KindRuntime, RunContext } from '../task/kind.js';
 import type { TaskRecord } from '../task/record.js';
 import { checkSchema } from '../task/schema.js';
+import { describeError } from '../task/task-error.js';
 import type { JsonObject, JsonValue, StandardSchema, TaskStop, WaitingFor } from '../task/types.js';
 import type { Core } from './core.js';
 import type { Entry, LiveRun, Outcome } from './entry.js';
 import { without, withRoom } from './ledger.js';
 import type { ProgressReports } from './progress.js';
-import { completion, describeError, detailPatch, failure } from './settlement.js';
+import { completion, detailPatch, failure } from './settlement.js';
 import { checkDetails } from './spec-parser.js';
 
 type RunFunction = (context: RunContext<JsonObject>) => unknown;

@@ -2,17 +2,19 @@
  * From a record that says `running` to work that runs. The record is on disk before the work begins: a crash in between leaves a
  * `running` task whose kind finds that nothing runs, never work without a record.
  */
+
 import { chmod, mkdir, open } from 'node:fs/promises';
 import { BackgroundTaskError } from '../errors.js';
 import { detailsFit, type KindRuntime } from '../task/kind.js';
 import type { TaskRecord } from '../task/record.js';
+import { describeError } from '../task/task-error.js';
 import { type Core, isOver } from './core.js';
 import type { Deadlines } from './deadlines.js';
 import type { Entry } from './entry.js';
 import { InProcessRun } from './in-process.js';
 import { withRoom } from './ledger.js';
 import type { ProgressReports } from './progress.js';
-import { describeError, detailPatch, failure, type Settlement } from './settlement.js';
+import { detailPatch, failure, type Settlement } from './settlement.js';
 
 /** What the launch of one task takes. */
 export interface Launch {

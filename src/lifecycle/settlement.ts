@@ -4,12 +4,12 @@
  * and every reconcile tries again.
  */
 
-import { asError, readText } from '../errors.js';
 import { cutText, jsonBytes, NotJsonError, toJson } from '../task/json.js';
 import type { KindRuntime } from '../task/kind.js';
 import { MAX_RECORD_BYTES, MAX_TEXT_BYTES, type TaskRecord } from '../task/record.js';
 import { checkSchema } from '../task/schema.js';
 import { judge } from '../task/status.js';
+import { describeError } from '../task/task-error.js';
 import type { JsonObject, JsonValue, TaskError, TaskStop } from '../task/types.js';
 import type { Core } from './core.js';
 import { isOver, toTaskError } from './core.js';
@@ -127,18 +127,6 @@ export function completion(kind: KindRuntime, result: unknown): Pick<Outcome, 'e
 
 export function failure(error: TaskError): Pick<Outcome, 'ending' | 'error'> {
   return { ending: 'failed', error };
-}
-
-/** A thrown value as it goes on record. */
-export function describeError(thrown: unknown): TaskError {
-  const code = readText(thrown, 'code');
-  const message =
-    readText(thrown, 'message') ?? readText(asError(thrown), 'message') ?? 'an error whose message cannot be read';
-  return {
-    name: cutText(readText(thrown, 'name') || 'Error', 256),
-    message: cutText(message, MAX_TEXT_BYTES),
-    ...(code !== undefined && { code: cutText(code, 256) }),
-  };
 }
 
 /** A detail patch of the host's as JSON. */

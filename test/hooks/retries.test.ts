@@ -149,7 +149,9 @@ describe('attempts that fail', () => {
     outbox.offer(port.add({ taskId: 'a' }));
     await clock.advance(100_000);
     expect(port.owed('a')).toMatchObject({ state: 'failed', attempts: 4, lastError: { message: 'Thrown: undefined' } });
-    expect(port.writes.map(({ hooks }) => hooks.hook?.lastError?.message)).toContain('an error that cannot be shown');
+    expect(port.writes.map(({ hooks }) => hooks.hook?.lastError?.message)).toContainEqual(
+      expect.stringContaining('cannot be shown'),
+    );
     expect(port.reports).toEqual([]);
   });
 

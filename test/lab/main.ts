@@ -13,6 +13,7 @@ import { experiments } from './experiments/index.js';
 import { describe, type Experiment, Lab, type Mode } from './lab.js';
 import { runMutations } from './mutations/run.js';
 import { hasPassed, type RowResult, summary, table } from './report.js';
+import { Sandbox } from './sandbox.js';
 
 const DEFAULT_SEED = 20_261;
 /** A row that is still not done then hangs. */
@@ -41,6 +42,10 @@ for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
     if (!current) throw thrown;
     current.violation(`${event}: ${describe(thrown)}`);
   });
+}
+
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => void Sandbox.disposeAll().finally(() => process.exit(1)));
 }
 
 process.exitCode = values.mutations ? await runMutations(chosen, seed, print) : await runRows();

@@ -10,7 +10,17 @@ import { killHard, processes } from './processes.js';
 const MARK = 'HOLDFAST_LAB_SANDBOX';
 
 export class Sandbox implements AsyncDisposable {
+  static readonly #all = new Set<Sandbox>();
   readonly path = realpathSync(mkdtempSync(join(tmpdir(), 'holdfast-lab-')));
+
+  constructor() {
+    Sandbox.#all.add(this);
+  }
+
+  /** For a lab that is told to end. */
+  static async disposeAll(): Promise<void> {
+    await Promise.all([...Sandbox.#all].map((sandbox) => sandbox[Symbol.asyncDispose]()));
+  }
 
   /** For the processes that are started here. */
   get env(): NodeJS.ProcessEnv {
@@ -33,5 +43,6 @@ export class Sandbox implements AsyncDisposable {
       await pause(5);
     }
     await rm(this.path, { recursive: true, force: true, maxRetries: 5 });
+    Sandbox.#all.delete(this);
   }
 }
