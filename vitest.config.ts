@@ -7,7 +7,7 @@ export default defineConfig({
     setupFiles: ['test/helpers/leaks.ts'],
     pool: 'forks',
     // Many tests start processes of their own: more files at a time would only starve each other.
-    maxWorkers: 2,
+    maxWorkers: 3,
     testTimeout: 60_000,
     hookTimeout: 60_000,
     coverage: {

@@ -20,7 +20,7 @@ const secret = `whsec_${Buffer.alloc(24, 7).toString('base64')}`;
 const fn = { kind: 'function', description: '', run: () => 'done' } as const;
 
 describe('hosts killed with SIGKILL at random moments while 50 tasks settle', () => {
-  const rounds = Number(process.env.HOLDFAST_WEBHOOK_KILLS ?? 25);
+  const rounds = Number(process.env.HOLDFAST_WEBHOOK_KILLS ?? 12);
   const seed = Number(process.env.HOLDFAST_WEBHOOK_SEED ?? 4);
   /** So many hosts, one after the other, die in the same directory before the last one comes. */
   const KILLS_PER_DIRECTORY = 5;

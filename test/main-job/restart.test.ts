@@ -111,7 +111,7 @@ describe('what is adopted', () => {
 });
 
 describe('a host killed around registerTask', () => {
-  const rounds = Number(process.env.HOLDFAST_KILL_ROUNDS ?? 50);
+  const rounds = Number(process.env.HOLDFAST_KILL_ROUNDS ?? 25);
 
   it.each(['right after it resolved', 'while it was under way'])(
     '%s leaves no process without a record',
