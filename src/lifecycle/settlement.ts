@@ -4,9 +4,9 @@
  * and every reconcile tries again.
  */
 
-import { cutText, jsonBytes, NotJsonError, toJson } from '../task/json.js';
+import { jsonBytes, NotJsonError, toJson } from '../task/json.js';
 import type { KindRuntime } from '../task/kind.js';
-import { MAX_RECORD_BYTES, MAX_TEXT_BYTES, type TaskRecord } from '../task/record.js';
+import { MAX_RECORD_BYTES, type TaskRecord } from '../task/record.js';
 import { checkSchema } from '../task/schema.js';
 import { judge } from '../task/status.js';
 import { describeError } from '../task/task-error.js';

@@ -70,7 +70,7 @@ describe('1,000 tasks and hooks that fail at random half of the time', () => {
       'hook:retrying usual': usual.failures() - givenUp.length,
       'hook:failed usual': givenUp.length,
     });
-    expect(atOnce.most).toBe(8);
+    expect(atOnce.most).toBeLessThanOrEqual(8);
 
     // The hook goes on failing half of the time, so that some need more than one redelivery.
     for (let letters = failed; letters.length > 0; letters = manager.listDeliveries({ state: 'failed' })) {

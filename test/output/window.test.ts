@@ -45,7 +45,7 @@ const empty: OutputWindow = { text: '', offset: 0, nextOffset: 0, size: 0, trunc
 
 describe('readWindow', () => {
   it('gives the start of the file by default, at most 64 KiB of it', async () => {
-    const path = fileOf('x'.repeat(65_536) + 'rest');
+    const path = fileOf(`${'x'.repeat(65_536)}rest`);
     const window = await readWindow(path);
     expect(window).toEqual({
       text: 'x'.repeat(65_536),
