@@ -1,4 +1,5 @@
 import { closeSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs';
+import { setImmediate } from 'node:timers/promises';
 import type { Clock } from '../clock.js';
 import { systemCode } from '../store/failure.js';
 import { shareRuns } from '../store/share-runs.js';
@@ -9,6 +10,11 @@ import { TASK_VARIABLE, taskMark } from './shim.js';
 /** Enough for a supervisor's own arguments, with the longest path there can be. */
 const COMMAND_LINE_BYTES = 16 * 1024;
 const ENVIRON_BYTES = 128 * 1024;
+
+/** Enough, unless processes are born faster than they can be read. */
+const MAX_PASSES = 32;
+/** The process whose children are the kernel's own threads. */
+const KERNEL = 2;
 
 /** It ended meanwhile, or belongs to somebody else: not ours to see. */
 const invisible = ['ENOENT', 'ESRCH', 'EACCES', 'EPERM'];
@@ -58,24 +64,43 @@ export class ProcTable implements ProcessTable {
     }
   }
 
+  /**
+   * A list of processes is old before it is read: one that ends in between may have left a child that is not on it. So they are listed
+   * again, and whoever is new is read, until nobody is.
+   */
   async #read(): Promise<Snapshot> {
     const slices = new Slices(this.#clock);
-    const rows: ProcessRow[] = [];
-    for (const name of readdirSync('/proc')) {
-      const pid = Number(name);
-      if (!Number.isInteger(pid)) continue;
-      await slices.pause();
-      const row = this.row(pid);
-      // The environment after the start time: should the pid change hands in between, the start time is the one that no longer fits.
-      if (row) rows.push({ ...row, taskId: this.#taskOf(pid) });
+    const rows = new Map<number, ProcessRow>();
+    const seen = new Set<number>();
+    for (let pass = 1, pids = listPids(); pids.length > 0 && pass <= MAX_PASSES; pass++) {
+      let isComplete = true;
+      for (const pid of pids) {
+        await slices.pause();
+        const row = this.row(pid);
+        // The environment after the start time: should the pid change hands in between, the start time is the one that no longer fits.
+        const environ = row && this.#environ(row);
+        if (row) rows.set(pid, { ...row, taskId: environ ? this.#taskIn(environ) : undefined });
+        else rows.delete(pid);
+        if (environ === null) isComplete = false;
+        else seen.add(pid);
+      }
+      if (!isComplete) await setImmediate();
+      pids = listPids().filter((pid) => !seen.has(pid));
     }
-    return new Snapshot(rows);
+    return new Snapshot(rows.values());
   }
 
-  /** The task whose mark the process carries. */
-  #taskOf(pid: number): string | undefined {
-    const environ = this.#file(pid, 'environ', Number.POSITIVE_INFINITY);
-    if (!environ) return undefined;
+  /** `null`: not yet. Who begins another program has neither arguments nor environment for a moment; the kernel's own threads never have. */
+  #environ({ pid, ppid }: ProcessRow): Buffer | undefined | null {
+    const read = () => this.#file(pid, 'environ', Number.POSITIVE_INFINITY);
+    const environ = read();
+    if (environ?.length !== 0 || pid === KERNEL || ppid === KERNEL) return environ;
+    // With arguments it has begun by now, or cleared its environment.
+    return this.#file(pid, 'cmdline', 1)?.length === 0 ? null : read();
+  }
+
+  /** The task whose mark is in this environment. */
+  #taskIn(environ: Buffer): string | undefined {
     for (let at = environ.indexOf(this.#mark); at >= 0; at = environ.indexOf(this.#mark, at + 1)) {
       if (at > 0 && environ[at - 1] !== 0) continue;
       const begin = at + this.#mark.length;
@@ -107,4 +132,10 @@ export class ProcTable implements ProcessTable {
       if (fd !== undefined) closeSync(fd);
     }
   }
+}
+
+function listPids(): number[] {
+  return readdirSync('/proc')
+    .map(Number)
+    .filter((pid) => Number.isInteger(pid));
 }

@@ -1,5 +1,6 @@
 /* Who belongs to a task: the rules on invented process tables, the readers of real ones. */
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/clock.js';
@@ -176,6 +177,22 @@ describe.each<[string, (runDir: string) => ProcessTable]>([
       await until(() => lab.marked(task).length === 0);
     }
   });
+});
+
+it('somebody who goes from process to process is in every snapshot', async () => {
+  const lab = new ProcessLab();
+  const { directory, runDir } = lab.layout;
+  // Each leaves a child in a new session and ends: a list of processes is old before it is read.
+  writeFileSync(join(directory, 'hopper'), '[ -e enough ] || setsid sh "$0" &\n');
+  const task = await lab.run('sh ./hopper');
+  const table = new ProcTable(runDir, systemClock);
+  let missed = 0;
+  for (let look = 0; look < 300; look++) {
+    if ((await table.snapshot()).marked(task.taskId).length === 0) missed++;
+  }
+  writeFileSync(join(directory, 'enough'), '');
+  await until(() => lab.marked(task).length === 0);
+  expect(missed).toBe(0);
 });
 
 describe('the marks', () => {
