@@ -23,9 +23,19 @@ export class Beacon {
     this.#path = path;
   }
 
-  /** Listens, without holding the process; `null` where the file system has no sockets. */
+  /**
+   * Listens, without holding the process; `null` where the file system has no sockets. Between being bound and listening a socket refuses
+   * as a dead owner's does, and a new owner may sweep it: then it is made again.
+   */
   static async light(ownerDir: string, instanceId: string): Promise<Beacon | null> {
     if (process.platform === 'win32') return null;
+    for (;;) {
+      const beacon = await Beacon.#listen(ownerDir, instanceId);
+      if (!beacon || (await beacon.#makePrivate())) return beacon;
+    }
+  }
+
+  static async #listen(ownerDir: string, instanceId: string): Promise<Beacon | null> {
     const name = beaconName(instanceId);
     const server = createServer((socket) => {
       // Being connected was the whole answer; how the asker hangs up does not matter.
@@ -39,14 +49,19 @@ export class Beacon {
     }
     // A connection that cannot be accepted (no descriptors left) stays in the queue, which answers just as well.
     server.on('error', () => undefined);
-    const beacon = new Beacon(server, join(ownerDir, name));
+    return new Beacon(server, join(ownerDir, name));
+  }
+
+  /** Whether the socket is still there; otherwise it listens no more. */
+  async #makePrivate(): Promise<boolean> {
     try {
-      await chmod(beacon.#path, 0o600);
+      await chmod(this.#path, 0o600);
+      return true;
     } catch (error) {
-      await beacon.extinguish();
+      await this.extinguish();
+      if (systemCode(error) === 'ENOENT') return false;
       throw error;
     }
-    return beacon;
   }
 
   /** Stops listening. A socket file that cannot be removed refuses from now on, and is swept by the next owner. */

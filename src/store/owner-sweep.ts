@@ -26,10 +26,11 @@ export async function sweepOwnerDir(ownerDir: string, epoch: number, instanceId:
     if (number !== undefined && number < epoch) await remove(join(ownerDir, name), name.endsWith('.lock'));
   }
   for (const name of names) {
-    const maker = instanceFile.exec(name)?.[1];
+    const [, maker, type] = instanceFile.exec(name) ?? [];
     if (maker === undefined || maker === instanceId) continue;
-    // An opener that lost the race a moment ago still listens, and cleans up after itself.
-    if ((await askBeacon(ownerDir, maker)) !== 'answers') await remove(join(ownerDir, name), false);
+    // An opener that lost the race a moment ago still listens, and cleans up after itself. A draft without a socket is nobody's.
+    const answer = await askBeacon(ownerDir, maker);
+    if (answer === 'refused' || (answer === 'unknown' && type === 'claim')) await remove(join(ownerDir, name), false);
   }
 }
 

@@ -16,7 +16,7 @@ import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { Beacon } from '../../src/store/beacon.js';
+import { askBeacon, Beacon } from '../../src/store/beacon.js';
 import { ownIdentity } from '../../src/store/identity.js';
 import type { OwnerIdentity } from '../../src/task/types.js';
 import {
@@ -42,6 +42,11 @@ const claim = (epoch: number) => join(ownerDir(), `epoch-${epoch}`);
 function plant(owner: OwnerIdentity | string, epoch = 1): void {
   mkdirSync(ownerDir(), { recursive: true });
   writeFileSync(claim(epoch), typeof owner === 'string' ? owner : JSON.stringify(owner));
+}
+
+function mkdirOwner(): string {
+  mkdirSync(ownerDir(), { recursive: true });
+  return ownerDir();
 }
 
 const deadPid = { pid: 4_190_000, startTicks: '1' };
@@ -184,6 +189,49 @@ describe('the verdict on a recorded owner', () => {
       ['README', 'epoch-5', 'epoch-5.lock', 'epoch-x', 'my.sock', `${store.owner.instanceId}.sock`].sort(),
     );
     expect(errors).toEqual([]);
+  });
+
+  it('listens again when a new owner swept its socket before it listened', async () => {
+    const chmod = fs.promises.chmod;
+    const swept: string[] = [];
+    vi.spyOn(fs.promises, 'chmod').mockImplementation(async (path, mode) => {
+      // A socket that is bound and not listening yet refuses, as one does whose owner is gone.
+      if (String(path).endsWith('.sock') && swept.length < 2) {
+        rmSync(path);
+        swept.push(String(path));
+      }
+      return chmod(path, mode);
+    });
+    syncBuiltinESMExports();
+    defer(() => {
+      vi.restoreAllMocks();
+      syncBuiltinESMExports();
+    });
+    const { store } = await openStore(directory);
+    const { instanceId } = store.owner;
+    expect(swept).toEqual(Array(2).fill(join(ownerDir(), `${instanceId}.sock`)));
+    expect(await askBeacon(ownerDir(), instanceId)).toBe('answers');
+    await store.put(makeRecord('t-1'));
+  });
+
+  it('leaves a socket that it cannot ask', async () => {
+    const other = identity();
+    const beacon = await Beacon.light(mkdirOwner(), other.instanceId);
+    defer(() => beacon?.extinguish());
+    const open = fs.promises.open;
+    vi.spyOn(fs.promises, 'open').mockImplementation(async (path, ...rest) => {
+      // Only who asks opens the folder while this store sweeps; its own socket listens by then.
+      if (String(path) === ownerDir() && heldClaims(directory).length > 0)
+        throw Object.assign(new Error('EMFILE: too many open files'), { code: 'EMFILE' });
+      return open(path, ...rest);
+    });
+    syncBuiltinESMExports();
+    defer(() => {
+      vi.restoreAllMocks();
+      syncBuiltinESMExports();
+    });
+    await openStore(directory);
+    expect(readdirSync(ownerDir())).toContain(`${other.instanceId}.sock`);
   });
 
   it('holds a number for over once it was released, whoever else linked it', async () => {
