@@ -1,6 +1,7 @@
-/* Row 13: process trees grown at random: they fork, leave their group and session, and ignore signals. Nothing of them may survive a stop. */
+/* Row 13: process trees grown at random: they fork, leave their group and session, pass themselves on, and ignore signals. Nothing of them may survive a stop. */
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
+import { setTimeout as pause } from 'node:timers/promises';
 import { BackgroundTaskManager } from 'holdfast';
 import { type Experiment, range, type Trial } from '../lab.js';
 import { withArgument } from '../processes.js';
@@ -20,7 +21,8 @@ async function oneTree(trial: Trial): Promise<void> {
   const { random, directory } = trial;
   // In the command line of every process of the tree, so that the process table can be asked for it.
   const mark = `lab-${randomBytes(8).toString('hex')}`;
-  const { line, size } = grow(random, mark, 3);
+  const { line: branches, size } = grow(random, mark, 3);
+  const line = random.chance(0.4) ? `${hopper(mark, random.int(0, 20))} & ${branches}` : branches;
   await using manager = await BackgroundTaskManager.open({
     directory,
     fsync: false,
@@ -34,7 +36,7 @@ async function oneTree(trial: Trial): Promise<void> {
   const grown = random.chance(0.7) ? size + 1 : 1;
   await until(() => leaves(mark) >= grown, `${grown} of the tree to be there`);
   const task = await manager.stopTask(taskId);
-  const survivors = withArgument(mark);
+  const survivors = await survivorsOf(mark);
   trial.check(survivors.length === 0, `${survivors.length} survivors of: ${line}`);
   trial.check(task.status === 'killed', `stopped, and ${task.status}`);
 }
@@ -43,6 +45,22 @@ async function oneTree(trial: Trial): Promise<void> {
 const leaf = (mark: string) => `sh -c 'while :; do sleep 600; done' ${mark}`;
 
 const leaves = (mark: string) => withArgument(`\0${mark}\0`).length;
+
+/** Somebody who is never there for long: each leaves a child in a session of its own, and ends. */
+function hopper(mark: string, lifeMs: number): string {
+  const script = `'sleep ${lifeMs / 1000}; setsid sh -c "$0" "$0" "$1" &'`;
+  return `sh -c ${script} ${script} ${mark}-hopper`;
+}
+
+/** Looks more than once: who is just being replaced by its child may be missed by one look. */
+async function survivorsOf(mark: string): Promise<number[]> {
+  for (let look = 0; look < 3; look++) {
+    const found = withArgument(mark);
+    if (found.length > 0) return found;
+    await pause(3);
+  }
+  return [];
+}
 
 /** A line of shell that leaves `size` processes behind. */
 function grow(random: Random, mark: string, depth: number): { line: string; size: number } {
