@@ -12,9 +12,12 @@ import { completion, detailPatch, failure } from './settlement.js';
 /** The host's code that takes longer has failed: one hung probe must not hold up a pass, nor a stop, for ever. */
 const CALLBACK_TIMEOUT_MS = 30_000;
 
+/** What a probe said of work that goes on. */
+export type Found = Extract<Probe<JsonObject, unknown>, { state: 'running' | 'waiting' }>;
+
 /** What a look found: the work goes on (`found` says how, where its kind can tell), or it has ended. */
 export type Finding =
-  | { readonly ended: false; readonly found?: Extract<Probe<JsonObject, unknown>, { state: 'running' | 'waiting' }> }
+  | { readonly ended: false; readonly found?: Found }
   | { readonly ended: true; readonly outcome: Outcome };
 
 /** Looks at the work of a task: in-process work says itself how it stands, other work is probed. Throws when it cannot be told. */
@@ -73,13 +76,14 @@ function fittingPatch(entry: Entry, patch: object): JsonObject {
   return json;
 }
 
+/** What a probe said of the details and is not on record yet. Throws where that cannot go on record. */
+export function newDetails(entry: Entry, found: Found): JsonObject | undefined {
+  return found.details && changed(entry.view.details, fittingPatch(entry, found.details));
+}
+
 /** Writes down what a probe said of work that goes on, where it says something new. */
-export async function record(
-  core: Core,
-  entry: Entry,
-  found: NonNullable<Extract<Finding, { ended: false }>['found']>,
-): Promise<void> {
-  const patch = found.details && changed(entry.view.details, fittingPatch(entry, found.details));
+export async function record(core: Core, entry: Entry, found: Found): Promise<void> {
+  const patch = newDetails(entry, found);
   const waiting = found.state === 'waiting' ? found.prompt : undefined;
   const asksAnew = waiting !== undefined && entry.record.waitingFor?.prompt !== waiting;
   const resumes = waiting === undefined && entry.record.status === 'waiting';

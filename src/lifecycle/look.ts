@@ -4,8 +4,9 @@
  */
 import { isOrphanedLegacy } from '../legacy/index.js';
 import type { TaskRecord } from '../task/record.js';
+import type { JsonObject } from '../task/types.js';
 import { type Core, isOver, toTaskError } from './core.js';
-import { type Finding, find, record as recordFinding } from './driver.js';
+import { type Finding, type Found, find, newDetails, record as recordFinding } from './driver.js';
 import type { Entry } from './entry.js';
 import type { Recovery } from './recovery.js';
 import { detailPatch, type Settlement } from './settlement.js';
@@ -59,7 +60,7 @@ export class Looker {
       return entry.orphaned && gone ? this.#bury(entry, finding) : this.#settle(entry, finding);
     }
     if (entry.orphaned) {
-      await this.#recovery.adopt(entry);
+      await this.#recovery.adopt(entry, finding.found && recordableDetails(entry, finding.found));
       if (finding.found) await this.#note(entry, finding.found);
       return 'adopted';
     }
@@ -85,12 +86,21 @@ export class Looker {
     return entry.record.status === 'lost' ? 'lost' : 'settled';
   }
 
-  async #note(entry: Entry, found: NonNullable<Extract<Finding, { ended: false }>['found']>): Promise<void> {
+  async #note(entry: Entry, found: Found): Promise<void> {
     await recordFinding(this.#core, entry, found);
     if (found.state !== 'running' || !found.progress) return;
     const { updatedAt: _, ...before }: Partial<NonNullable<TaskRecord['progress']>> = entry.view.progress ?? {};
     const progress = detailPatch(found.progress);
     if (JSON.stringify(before) !== JSON.stringify(progress)) this.#recovery.reportProgress(entry, progress);
+  }
+}
+
+/** Nonsense keeps nobody from being adopted: it is refused, and reported, by the note that follows. */
+function recordableDetails(entry: Entry, found: Found): JsonObject | undefined {
+  try {
+    return newDetails(entry, found);
+  } catch {
+    return undefined;
   }
 }
 

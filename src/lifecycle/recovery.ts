@@ -5,6 +5,7 @@
 
 import type { KindRuntime } from '../task/kind.js';
 import type { TaskRecord } from '../task/record.js';
+import type { JsonObject } from '../task/types.js';
 import type { Slots } from './capacity.js';
 import { type Core, toTaskError } from './core.js';
 import type { Deadlines } from './deadlines.js';
@@ -35,11 +36,14 @@ export class Recovery {
     this.#parts = parts;
   }
 
-  /** The work lives: it is ours from now on. Foreground work becomes detached, because whoever waited for it died. */
-  async adopt(entry: Entry): Promise<void> {
+  /**
+   * The work lives: it is ours from now on. Foreground work becomes detached, because whoever waited for it died. What its probe found goes
+   * on record in the same write: where the work lives could not be told from the new owner alone, should that die right after.
+   */
+  async adopt(entry: Entry, found: JsonObject | undefined): Promise<void> {
     await this.#core.ledger.change(
       entry,
-      (record) => this.#ours(record),
+      (record) => this.#ours(found ? { ...record, details: { ...record.details, ...found } } : record),
       (task) => {
         entry.orphaned = false;
         entry.slot ??= this.#parts.slots.take(task.group);

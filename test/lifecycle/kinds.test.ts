@@ -376,6 +376,25 @@ describe('the next host', () => {
     expect(world.launched).toEqual([]);
   });
 
+  it('puts what the probe found on record with the adoption, in one write', async () => {
+    const first = await withWorld();
+    await first.manager.registerTask(job);
+    const { directory, world } = await killed(first.directory, first.world);
+    world.job('j').probe = { state: 'running', details: { ref: 'r-7' } };
+    const manager = await openManager({ directory, reconcileIntervalMs: 0, kinds: [jobKind(world)] });
+    const details: unknown[] = [];
+    const heard: string[] = [];
+    manager.on('task:adopted', ({ task }) => {
+      details.push(task.details);
+    });
+    manager.on('task:updated', () => {
+      heard.push('updated');
+    });
+    await until(() => details.length > 0);
+    expect(details).toMatchObject([{ ref: 'r-7' }]);
+    expect(heard).toEqual([]);
+  });
+
   it('finds lost what is gone, completed what ended, and running what it cannot judge', async () => {
     const first = await withWorld();
     for (const taskId of ['gone', 'ended', 'mute']) await first.manager.registerTask({ ...job, taskId });
