@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { BackgroundTaskManager } from 'holdfast';
 import { type Experiment, range, type Trial } from '../lab.js';
-import { withArgument } from '../processes.js';
+import { killHard, withArgument } from '../processes.js';
 import type { Random } from '../random.js';
 import { until } from '../until.js';
 
@@ -22,7 +22,7 @@ async function oneTree(trial: Trial): Promise<void> {
   // In the command line of every process of the tree, so that the process table can be asked for it.
   const mark = `lab-${randomBytes(8).toString('hex')}`;
   const { line: branches, size } = grow(random, mark, 3);
-  const line = random.chance(0.4) ? `${hopper(mark, random.int(0, 20))} & ${branches}` : branches;
+  const line = random.chance(0.4) ? `${hopper(mark, random.int(0, 20), directory)} & ${branches}` : branches;
   await using manager = await BackgroundTaskManager.open({
     directory,
     fsync: false,
@@ -38,6 +38,7 @@ async function oneTree(trial: Trial): Promise<void> {
   const task = await manager.stopTask(taskId);
   const survivors = await survivorsOf(mark);
   trial.check(survivors.length === 0, `${survivors.length} survivors of: ${line}`);
+  for (const pid of survivors) killHard(pid);
   trial.check(task.status === 'killed', `stopped, and ${task.status}`);
 }
 
@@ -46,9 +47,9 @@ const leaf = (mark: string) => `sh -c 'while :; do sleep 600; done' ${mark}`;
 
 const leaves = (mark: string) => withArgument(`\0${mark}\0`).length;
 
-/** Somebody who is never there for long: each leaves a child in a session of its own, and ends. */
-function hopper(mark: string, lifeMs: number): string {
-  const script = `'sleep ${lifeMs / 1000}; setsid sh -c "$0" "$0" "$1" &'`;
+/** Somebody who is never there for long: each leaves a child in a session of its own, and ends. Should it survive, it ends with the sandbox. */
+function hopper(mark: string, lifeMs: number, directory: string): string {
+  const script = `'sleep ${lifeMs / 1000}; [ -d ${directory} ] && setsid sh -c "$0" "$0" "$1" &'`;
   return `sh -c ${script} ${script} ${mark}-hopper`;
 }
 
