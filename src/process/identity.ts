@@ -31,8 +31,9 @@ export async function isSupervisor(table: ProcessTable, pid: number, of: Supervi
 export async function findSupervisor(table: ProcessTable, of: SupervisorOf): Promise<number | undefined> {
   const { rows } = await table.snapshot();
   const found = new Map<number, ProcessRow>();
-  for (const row of rows.values()) {
-    if (await isSupervisor(table, row.pid, of)) found.set(row.pid, row);
+  for (const [pid, line] of await table.commandLines()) {
+    const row = namesSupervisor(line, of) ? rows.get(pid) : undefined;
+    if (row) found.set(pid, row);
   }
   const candidates = [...found.values()];
   const supervisor =

@@ -27,5 +27,6 @@ const blindTable: ProcessTable = {
   snapshot: async () => new Snapshot([]),
   row: () => undefined,
   commandLine: () => undefined,
+  commandLines: () => Promise.resolve(new Map()),
   now: () => Number.NaN,
 };

@@ -55,6 +55,17 @@ export class ProcTable implements ProcessTable {
     return bytes && bytes.length > 0 ? { text: bytes.toString(), separator: '\0' } : undefined;
   }
 
+  async commandLines(): Promise<ReadonlyMap<number, CommandLine>> {
+    const slices = new Slices(this.#clock);
+    const lines = new Map<number, CommandLine>();
+    for (const pid of listPids()) {
+      await slices.pause();
+      const line = this.commandLine(pid);
+      if (line) lines.set(pid, line);
+    }
+    return lines;
+  }
+
   now(): number {
     try {
       // Seconds with two decimals; a tick is a hundredth of a second wherever Node runs.

@@ -27,6 +27,8 @@ export interface ProcessTable {
   /** One process as it is now; `undefined`: there is none, or it is a zombie. */
   row(pid: number): Awaitable<ProcessRow | undefined>;
   commandLine(pid: number): Awaitable<CommandLine | undefined>;
+  /** Of all processes, by pid. */
+  commandLines(): Promise<ReadonlyMap<number, CommandLine>>;
   /** Now, in the unit of `start`; `NaN` where starts cannot be compared. */
   now(): number;
 }

@@ -43,6 +43,15 @@ export class PsTable implements ProcessTable {
     return text === '' ? undefined : { text, separator: ' ' };
   }
 
+  async commandLines(): Promise<ReadonlyMap<number, CommandLine>> {
+    const lines = new Map<number, CommandLine>();
+    for (const text of (await this.#ps([this.#darwin ? '-Aww' : 'axww', '-o', 'pid=,args='])).split('\n')) {
+      const [, pid, args] = /^\s*(\d+)\s+(.*\S)\s*$/.exec(text) ?? [];
+      if (pid && args) lines.set(Number(pid), { text: args, separator: ' ' });
+    }
+    return lines;
+  }
+
   now(): number {
     return Number.NaN;
   }

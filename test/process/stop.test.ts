@@ -266,6 +266,7 @@ describe('the event loop has its turn', () => {
     const table = new ProcTable(lab.layout.runDir, slow());
     const count = readdirSync('/proc').filter((name) => /^\d+$/.test(name)).length;
     expect(await turnsDuring(table.snapshot())).toBeGreaterThan(count / 4);
+    expect(await turnsDuring(table.commandLines())).toBeGreaterThan(count / 4);
   });
 
   it.each([
@@ -283,6 +284,7 @@ describe('the event loop has its turn', () => {
       snapshot: () => Promise.resolve(snapshot),
       row: (pid) => snapshot.rows.get(pid),
       commandLine: () => undefined,
+      commandLines: () => Promise.resolve(new Map()),
       now: () => Number.NaN,
     };
     const turns = await turnsDuring(stage(new Work('a', '/nowhere', table), slow()));
