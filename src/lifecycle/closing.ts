@@ -59,8 +59,8 @@ export class Closing {
     const refusal = new BackgroundTaskError('MANAGER_CLOSED', 'the manager is closed');
     this.#refusal = refusal;
     const graceMs = stop.graceMs ?? this.#core.settings.stopGraceMs;
-    const { passes, deliveries } = this.#engine.quiesce(graceMs);
-    await this.#atMost(graceMs, Promise.allSettled([passes, ...this.#registrations]));
+    const { passes, launches, deliveries } = this.#engine.quiesce(graceMs);
+    await this.#atMost(graceMs, Promise.allSettled([passes, launches, ...this.#registrations]));
     const ending = [...this.#core.table.active()].filter((entry) => tasks === 'stop' || endsWithHost(entry));
     await this.#atMost(graceMs, Promise.all(ending.map((entry) => this.#end(entry, { ...stop, graceMs }))));
     await deliveries;

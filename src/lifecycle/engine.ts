@@ -74,7 +74,7 @@ export class Engine {
     this.#launcher = new Launcher(core, this.settlement, this.#deadlines, this.#progress, (entry) =>
       this.looker.hint(entry),
     );
-    this.queue = new Queue(core, this.slots, this.#launcher, this.settlement);
+    this.queue = new Queue(core, this.slots, this.#launcher);
     const recovery = new Recovery(core, {
       slots: this.slots,
       deadlines: this.#deadlines,
@@ -170,12 +170,16 @@ export class Engine {
     this.#processes.dispose();
   }
 
-  /** Nothing new begins: no pass, no launch, no delivery. */
-  quiesce(graceMs: number): { readonly passes: Promise<void>; readonly deliveries: Promise<void> } {
+  /** Nothing new begins: no pass, no launch, no delivery. What is under way is awaited by whoever closes. */
+  quiesce(graceMs: number): Readonly<Record<'passes' | 'launches' | 'deliveries', Promise<void>>> {
     this.#launcher.close();
     this.queue.close();
     this.reconciler.close();
-    return { passes: this.reconciler.idle(), deliveries: this.outbox.close(graceMs) };
+    return {
+      passes: this.reconciler.idle(),
+      launches: this.queue.idle(),
+      deliveries: this.outbox.close(graceMs),
+    };
   }
 
   /** Another manager owns the directory now, and will judge our tasks: in-process work is told to end, and nothing is written. */

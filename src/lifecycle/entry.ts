@@ -22,8 +22,8 @@ export interface Outcome {
   readonly result?: JsonValue;
   readonly details?: JsonObject;
   readonly stopReason?: string;
-  /** The launch failed and the caller was told: nothing started, and no hook is owed. */
-  readonly launchFailed?: 'caller was told' | 'nobody was told';
+  /** Nothing started. Where the caller was told, no hook is owed. */
+  readonly neverBegan?: 'caller was told' | 'nobody was told';
   /** It outlived the host that waited for it in the foreground: nobody heard of its end, so its hooks are owed. */
   readonly outlivedCaller?: boolean;
 }

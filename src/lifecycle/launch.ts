@@ -4,7 +4,7 @@
  */
 
 import { chmod, mkdir, open } from 'node:fs/promises';
-import { BackgroundTaskError } from '../errors.js';
+import { asError, BackgroundTaskError } from '../errors.js';
 import { detailsFit, type KindRuntime } from '../task/kind.js';
 import type { TaskRecord } from '../task/record.js';
 import { describeError } from '../task/task-error.js';
@@ -83,10 +83,26 @@ export class Launcher {
     try {
       learnt = (await start(await this.#context(entry), input)) ?? undefined;
     } catch (error) {
+      if (!launch.callerWaits && this.#gaveUpToClose(error)) return this.giveUp(entry);
       throw await this.#failed(launch, error);
     }
     if (learnt) await this.#learn(entry, kind, learnt);
     this.#core.emit('task:started', { task: entry.view });
+  }
+
+  #gaveUpToClose(error: unknown): boolean {
+    const { aborted, reason } = this.#closing.signal;
+    return aborted && (error === reason || asError(error).name === 'AbortError');
+  }
+
+  /** The manager closes before this work began: it ends as what was still queued does. */
+  async giveUp(entry: Entry): Promise<void> {
+    entry.note({ stop: { cause: 'shutdown', requestedAt: this.#core.clock.now() } });
+    await this.#settlement.settle(entry, {
+      ending: 'gone',
+      endedAt: this.#core.notBefore(entry.record),
+      neverBegan: 'nobody was told',
+    });
   }
 
   async #context(entry: Entry) {
@@ -131,7 +147,7 @@ export class Launcher {
     await this.#settlement.settle(entry, {
       ...failure(describeError(error)),
       endedAt: this.#core.notBefore(entry.record),
-      launchFailed: callerWaits ? 'caller was told' : 'nobody was told',
+      neverBegan: callerWaits ? 'caller was told' : 'nobody was told',
     });
     return new BackgroundTaskError(
       'LAUNCH_FAILED',

@@ -7,7 +7,6 @@ import type { Hold, Slots } from './capacity.js';
 import { type Core, toTaskError } from './core.js';
 import type { Entry } from './entry.js';
 import type { Launch, Launcher } from './launch.js';
-import type { Settlement } from './settlement.js';
 
 /** A place in the queue. */
 export interface Place {
@@ -22,15 +21,15 @@ export class Queue {
   readonly #core: Core;
   readonly #slots: Slots;
   readonly #launcher: Launcher;
-  readonly #settlement: Settlement;
   readonly #places = new Set<Place>();
   /** Their records could not be written: they are tried again by the next reconcile, not by the slot that they gave back. */
   readonly #deferred = new Set<Place>();
+  /** Launches under way. */
+  readonly #launches = new Set<Promise<void>>();
   #open = true;
 
-  constructor(core: Core, slots: Slots, launcher: Launcher, settlement: Settlement) {
+  constructor(core: Core, slots: Slots, launcher: Launcher) {
     this.#core = core;
-    this.#settlement = settlement;
     this.#slots = slots;
     this.#launcher = launcher;
   }
@@ -64,6 +63,11 @@ export class Queue {
   /** Nothing starts any more. */
   close(): void {
     this.#open = false;
+  }
+
+  /** Resolves once no launch is under way. */
+  async idle(): Promise<void> {
+    while (this.#launches.size > 0) await Promise.all(this.#launches);
   }
 
   /** For a reconcile: tries everything again. */
@@ -100,7 +104,11 @@ export class Queue {
     this.#places.delete(place);
     place.slot = undefined;
     entry.slot = slot;
-    entry.exclusive(() => this.#begin(place, launch)).catch((error: unknown) => this.#core.report(error, entry.taskId));
+    const launching = entry
+      .exclusive(() => this.#begin(place, launch))
+      .catch((error: unknown) => this.#core.report(error, entry.taskId))
+      .finally(() => this.#launches.delete(launching));
+    this.#launches.add(launching);
   }
 
   async #begin(place: Place, launch: Launch): Promise<void> {
@@ -115,14 +123,8 @@ export class Queue {
       return this.#putBack(place, entry);
     }
     // Closed while its record was written: it was queued until then, and its work never began.
-    if (!this.#open) return this.#giveUp(entry);
+    if (!this.#open) return this.#launcher.giveUp(entry);
     await this.#launcher.launch(launch);
-  }
-
-  async #giveUp(entry: Entry): Promise<void> {
-    const { clock } = this.#core;
-    entry.note({ stop: { cause: 'shutdown', requestedAt: clock.now() } });
-    await this.#settlement.settle(entry, { ending: 'gone', endedAt: this.#core.notBefore(entry.record) });
   }
 
   #putBack(place: Place, entry: Entry): void {

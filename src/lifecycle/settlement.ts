@@ -80,7 +80,7 @@ function settled(record: TaskRecord, outcome: Outcome, inline: boolean): TaskRec
     ...without(record, 'waitingFor'),
     status,
     detached: record.detached || outcome.outlivedCaller === true,
-    startedAt: outcome.launchFailed ? null : record.startedAt,
+    startedAt: outcome.neverBegan ? null : record.startedAt,
     endedAt: outcome.endedAt,
     details: outcome.details ? { ...record.details, ...outcome.details } : record.details,
     hooks: owesNothing(record, outcome) ? withdrawn(record.hooks) : record.hooks,
@@ -91,7 +91,7 @@ function settled(record: TaskRecord, outcome: Outcome, inline: boolean): TaskRec
 }
 
 function owesNothing(record: TaskRecord, outcome: Outcome): boolean {
-  return (!record.detached && !outcome.outlivedCaller) || outcome.launchFailed === 'caller was told';
+  return (!record.detached && !outcome.outlivedCaller) || outcome.neverBegan === 'caller was told';
 }
 
 function reasonOf(stop: TaskStop | undefined, record: TaskRecord): string | undefined {

@@ -1,5 +1,5 @@
 import { closeSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs';
-import { setImmediate } from 'node:timers/promises';
+import { setTimeout } from 'node:timers/promises';
 import type { Clock } from '../clock.js';
 import { systemCode } from '../store/failure.js';
 import { shareRuns } from '../store/share-runs.js';
@@ -12,7 +12,10 @@ const COMMAND_LINE_BYTES = 16 * 1024;
 const ENVIRON_BYTES = 128 * 1024;
 
 /** Enough, unless processes are born faster than they can be read. */
-const MAX_PASSES = 32;
+const MAX_PASSES = 100;
+/** Who begins another program is waited for: that takes microseconds, and on a machine that is busy until its next turn. */
+const PAUSE_MS = 1;
+const MAX_PAUSES = 100;
 /** The process whose children are the kernel's own threads. */
 const KERNEL = 2;
 
@@ -83,8 +86,9 @@ export class ProcTable implements ProcessTable {
     const slices = new Slices(this.#clock);
     const rows = new Map<number, ProcessRow>();
     const seen = new Set<number>();
-    for (let pass = 1, pids = listPids(); pids.length > 0 && pass <= MAX_PASSES; pass++) {
-      let isComplete = true;
+    let passes = 0;
+    let pauses = 0;
+    for (let pids = listPids(); pids.length > 0; pids = listPids().filter((pid) => !seen.has(pid))) {
       for (const pid of pids) {
         await slices.pause();
         const row = this.row(pid);
@@ -92,11 +96,12 @@ export class ProcTable implements ProcessTable {
         const environ = row && this.#environ(row);
         if (row) rows.set(pid, { ...row, taskId: environ ? this.#taskIn(environ) : undefined });
         else rows.delete(pid);
-        if (environ === null) isComplete = false;
-        else seen.add(pid);
+        if (environ !== null) seen.add(pid);
       }
-      if (!isComplete) await setImmediate();
-      pids = listPids().filter((pid) => !seen.has(pid));
+      const isComplete = pids.every((pid) => seen.has(pid));
+      if (isComplete ? ++passes === MAX_PASSES : ++pauses === MAX_PAUSES) break;
+      // Not by the injected clock: it is another process that needs the time.
+      if (!isComplete) await setTimeout(PAUSE_MS);
     }
     return new Snapshot(rows.values());
   }

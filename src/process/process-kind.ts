@@ -95,7 +95,7 @@ class Processes {
     context: StartContext<ProcessDetails>,
     input: ProcessInput | undefined,
   ): Promise<Partial<ProcessDetails>> {
-    const { taskId, details, outputPath, signal } = context;
+    const { taskId, details, outputPath } = context;
     const { runDir } = this.#layout;
     const work = new Work(taskId, runDir, this.#table);
     this.#launching.add(taskId);
@@ -109,7 +109,8 @@ class Processes {
         cwd: details.cwd,
         outputPath,
         input,
-        checkWanted: () => signal.throwIfAborted(),
+        // A manager that closes waits for its launches; one that was fenced must not begin anything any more.
+        checkWanted: () => this.#assertOpen(),
         onBegin: (child) => {
           work.launched(child);
           this.#works.set(taskId, work);
@@ -121,6 +122,10 @@ class Processes {
     } finally {
       this.#launching.delete(taskId);
     }
+  }
+
+  #assertOpen(): void {
+    if (this.#disposed) throw new Error('the manager has ended');
   }
 
   async probe(task: ProcessTask): Promise<ProcessProbe> {

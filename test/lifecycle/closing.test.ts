@@ -1,7 +1,13 @@
 import { readdir } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
-import { BackgroundTaskManager } from '../../src/index.js';
+import { z } from 'zod';
+import { BackgroundTaskManager, defineTaskKind } from '../../src/index.js';
 import { deferred, next, openManager, record, scratch } from '../helpers/manager.js';
+
+/** Turns of the event loop until it is so. */
+async function state(isSo: () => boolean): Promise<void> {
+  while (!isSo()) await new Promise((resolve) => setImmediate(resolve));
+}
 
 const forever = () => new Promise<never>(() => undefined);
 const closed = expect.objectContaining({ code: 'MANAGER_CLOSED' });
@@ -38,6 +44,50 @@ describe('close', () => {
     expect(await registered).toMatchObject({ taskId: 'f' });
     const again = await openManager({ directory });
     expect(again.getTask('f')).toMatchObject({ status: 'killed' });
+  });
+
+  it('waits for a queued task that is being launched, and leaves what it launched', async () => {
+    const directory = await scratch();
+    const manager = await openManager({ directory, maxRunningTasks: 1, whenFull: 'queue' });
+    const end = deferred();
+    await manager.registerTask({ kind: 'function', taskId: 'first', description: '', run: () => end.promise });
+    await manager.registerTask({ kind: 'process', taskId: 'next', description: '', command: 'sleep 600' });
+    const errors: unknown[] = [];
+    manager.on('error', ({ error }) => void errors.push(error));
+    end.resolve();
+    // On record as running, and not begun yet.
+    await state(() => manager.getTask('next')?.status === 'running');
+    await manager.close();
+    const again = await openManager({ directory });
+    expect(again.getTask('next')).toMatchObject({ status: 'running', details: { pid: expect.any(Number) } });
+    expect(errors).toEqual([]);
+  });
+
+  it('ends a queued task whose launch gives up because of it as what it was: shut down, never begun', async () => {
+    const directory = await scratch();
+    const kind = defineTaskKind({
+      name: 'remote',
+      details: z.object({}),
+      start: ({ signal }) =>
+        new Promise<never>((_, no) => {
+          if (signal.aborted) no(signal.reason);
+          signal.addEventListener('abort', () => no(signal.reason));
+        }),
+      probe: () => ({ state: 'gone' as const }),
+      stop: () => undefined,
+    });
+    const manager = await openManager({ directory, maxRunningTasks: 1, whenFull: 'queue', kinds: [kind] });
+    const end = deferred();
+    await manager.registerTask({ kind: 'function', taskId: 'first', description: '', run: () => end.promise });
+    await manager.registerTask({ kind: 'remote', taskId: 'next', description: '', details: {} });
+    const errors: unknown[] = [];
+    manager.on('error', ({ error }) => void errors.push(error));
+    end.resolve();
+    await state(() => manager.getTask('next')?.status === 'running');
+    await manager.close();
+    const again = await openManager({ directory, kinds: [kind] });
+    expect(again.getTask('next')).toMatchObject({ status: 'killed', startedAt: null, stop: { cause: 'shutdown' } });
+    expect(errors).toEqual([]);
   });
 
   it('during a reconcile lets it end', async () => {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { ProcessLab } from '../helpers/process.js';
-import { tempDirectory } from '../helpers/wait.js';
+import { tempDirectory, until } from '../helpers/wait.js';
 
 const text = fc
   .string({ unit: 'binary', maxLength: 40 })
@@ -185,14 +185,17 @@ describe('a launch that cannot be', () => {
     expect(await refusal(new ProcessLab(), { command: ['a\0b'] })).toMatchObject({ code: 'ERR_INVALID_ARG_VALUE' });
   });
 
-  it('is refused when the manager closes meanwhile', async () => {
+  it('is refused once the manager has ended, and goes on when it only closes', async () => {
     const lab = new ProcessLab();
     const task = lab.task();
     mkdirSync(lab.layout.taskDir(task.taskId));
     const { taskId, details } = task;
-    const context = { taskId, attempt: 1, details, outputPath: lab.layout.outputPath(taskId), task };
-    const reason = new DOMException('closing', 'AbortError');
-    await expect(lab.kind.start!({ ...context, signal: AbortSignal.abort(reason) }, {})).rejects.toBe(reason);
+    const signal = AbortSignal.abort();
+    const context = { taskId, attempt: 1, details, outputPath: lab.layout.outputPath(taskId), signal, task };
+    expect(await lab.kind.start!(context, {})).toEqual({ pid: expect.any(Number) });
+    await until(() => lab.marked(task).length === 0);
+    lab.dispose();
+    await expect(lab.kind.start!(context, {})).rejects.toThrow('the manager has ended');
     expect(lab.marked(task)).toEqual([]);
   });
 

@@ -182,7 +182,7 @@ export const mutations: readonly Mutation[] = [
   {
     row: 13,
     broken: 'processes are listed once and then read',
-    edits: [{ file: 'src/process/proc-table.ts', find: 'const MAX_PASSES = 32;', replace: 'const MAX_PASSES = 1;' }],
+    edits: [{ file: 'src/process/proc-table.ts', find: 'const MAX_PASSES = 100;', replace: 'const MAX_PASSES = 1;' }],
   },
   {
     row: 14,
