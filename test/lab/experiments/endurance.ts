@@ -89,7 +89,7 @@ function compare(trial: Trial, when: string, start: Census, end: Census): void {
   trial.check(end.files <= start.files, `${when}: ${end.files} open files, ${start.files} at the start`);
   trial.check(
     end.listeners <= start.listeners,
-    `${when}: ${end.listeners} listeners of the process, ${start.listeners} at the start`,
+    `${when}: ${end.listeners} listeners of the process and its signal, ${start.listeners} at the start`,
   );
   trial.check(
     end.heap <= start.heap + HEAP_SLACK,

@@ -3,6 +3,7 @@
  * --expose-gc. `many` puts a number of tasks through, `steady` a number a second for some time.
  */
 import { createHook } from 'node:async_hooks';
+import { getEventListeners } from 'node:events';
 import { readdirSync, watch } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { BackgroundTaskManager } from 'holdfast';
@@ -27,7 +28,9 @@ async function census() {
   return {
     resources,
     files: readdirSync('/proc/self/fd').length,
-    listeners: process.eventNames().reduce((sum, name) => sum + process.listenerCount(name), 0),
+    listeners:
+      process.eventNames().reduce((sum, name) => sum + process.listenerCount(name), 0) +
+      getEventListeners(shared.signal, 'abort').length,
     heap: process.memoryUsage().heapUsed,
   };
 }
@@ -48,6 +51,8 @@ async function lastingCensus(start) {
   return counted;
 }
 
+/** As long-lived as the host: whoever waits with it must take its listener back. */
+const shared = new AbortController();
 const hooks = { note: async () => undefined };
 let made = 0;
 
@@ -57,7 +62,7 @@ async function oneTask(manager) {
   const common = { taskId: `t${n}`, description: `task ${n}`, timeoutMs: 600_000, hooks: n % 10 === 0 ? ['note'] : [] };
   if (n % plan.processEvery === 0) {
     const { taskId } = await manager.registerTask({ ...common, kind: 'process', command: ['/bin/echo', 'hello'] });
-    for await (const _ of manager.followOutput(taskId));
+    for await (const _ of manager.followOutput(taskId, { signal: shared.signal }));
   } else {
     const run = async ({ appendOutput, reportProgress }) => {
       if (n % 20 === 0) await appendOutput('a line\n');
@@ -66,7 +71,7 @@ async function oneTask(manager) {
     };
     await manager.registerTask({ ...common, kind: 'function', run });
   }
-  if (n % 7 === 0) await manager.waitForTask(`t${n}`, { signal: new AbortController().signal, timeoutMs: 60_000 });
+  if (n % 7 === 0) await manager.waitForTask(`t${n}`, { signal: shared.signal, timeoutMs: 60_000 });
   if (n % 11 === 0) await manager.updateTask(`t${n}`, { metadata: { n } });
 }
 
