@@ -3,15 +3,20 @@
 import { BackgroundTaskManager } from 'holdfast';
 import {
   brokenPromises,
+  complaints,
+  exitProblems,
   hookProblems,
   isTerminal,
   leftOvers,
   readAcknowledged,
   readDisk,
   readLines,
+  removable,
   repeated,
 } from './checker.js';
 import type { Trial } from './lab.js';
+import { supervisors } from './processes.js';
+import { until } from './until.js';
 import type { Play } from './workload.js';
 
 type Files = Pick<Play, 'directory' | 'acknowledged' | 'launched'>;
@@ -27,46 +32,52 @@ export function reopen(directory: string, options: object = {}): Promise<Backgro
   return BackgroundTaskManager.open({ directory, hooks, reconcileIntervalMs: 200, ...options });
 }
 
-/** The files alone: records whole and legal, promises kept, hooks in their order. */
-export function checkFiles(trial: Trial, when: string): void {
+/** The files alone: records whole and legal, promises kept, hooks in their order. Answers how many promises there were. */
+export function checkFiles(trial: Trial, when: string, health: 'well' | 'ill' = 'well'): number {
   const { directory, acknowledged } = filesOf(trial);
   const promises = readAcknowledged(acknowledged);
   const disk = readDisk(directory);
   trial.violations(when, disk.problems);
   trial.violations(when, brokenPromises(promises, disk.records));
   trial.violations(when, hookProblems(promises));
+  trial.violations(when, exitProblems(disk.records));
+  if (health === 'well') trial.violations(when, complaints(promises));
+  return promises.length;
 }
 
 /** Then the next host: it must open at once, judge everything, sweep, and let nothing be begun twice or called lost that ran. */
-export async function checkRecovery(trial: Trial): Promise<void> {
+export async function checkRecovery(trial: Trial, where = ''): Promise<void> {
   const { directory, launched } = filesOf(trial);
-  checkFiles(trial, 'after the kill');
+  checkFiles(trial, `${where}after the kill`);
   const rejected: string[] = [];
   {
     await using manager = await reopen(directory, { fsync: false });
     manager.on('record:rejected', ({ path, reason }) => void rejected.push(`${path} was rejected: ${reason}`));
     await manager.stopAll({ filter: { metadata: { endless: true } } });
-    trial.check(await manager.waitForIdle({ timeoutMs: 20_000 }), 'not idle 20 s after reopening');
+    trial.check(await manager.waitForIdle({ timeoutMs: 20_000 }), `${where}not idle 20 s after reopening`);
     const { slots } = manager.status();
     trial.check(slots.used === 0, `${slots.used} slots are taken while nothing runs`);
   }
-  trial.violations('after reopening', leftOvers(directory));
-  trial.violations('after reopening', rejected);
-  checkFiles(trial, 'after recovery');
+  // Who wrote down that its command ended is there for a moment more; then nothing runs that could still begin.
+  await until(() => supervisors(directory).length === 0, 'no supervisor is left', 10_000);
+  trial.violations(`${where}after reopening`, leftOvers(directory));
+  trial.violations(`${where}after reopening`, rejected);
+  checkFiles(trial, `${where}after recovery`);
   const begun = readLines(launched);
-  trial.violations('begun twice', repeated(begun));
-  trial.violations('after recovery', falselyLost(filesOf(trial), begun));
+  trial.violations(`${where}begun twice`, repeated(begun));
+  trial.violations(`${where}after recovery`, falselyLost(filesOf(trial), begun));
 }
 
 /** Processes outlive their host: one that ran cannot be lost, and one without a record cannot have run. */
 function falselyLost({ directory, acknowledged }: Files, begun: readonly string[]): string[] {
   const { records } = readDisk(directory);
-  const pruning = readAcknowledged(acknowledged).some((line) => line.pruning);
-  return begun.flatMap((line) => {
-    if (line.includes('#')) return [];
-    const record = records.get(line);
-    if (!record) return pruning ? [] : [`${line} ran and has no record`];
-    if (record.status === 'lost') return [`${line} ran and is called lost`];
-    return isTerminal(record) ? [] : [`${line} is still ${record.status}`];
+  const mayBeGone = removable(readAcknowledged(acknowledged));
+  const active = [...records.values()].filter((record) => !isTerminal(record));
+  const ofBegun = begun.flatMap((line) => {
+    const [taskId = '', attempt] = line.split('#');
+    const record = records.get(taskId);
+    if (!record) return mayBeGone(taskId) ? [] : [`${taskId} ran and has no record`];
+    return record.status === 'lost' && attempt === undefined ? [`${taskId} ran and is called lost`] : [];
   });
+  return [...ofBegun, ...active.map(({ taskId, status }) => `${taskId} is still ${status}`)];
 }

@@ -4,6 +4,8 @@ import { describe, expect, it } from 'vitest';
 import { tempDirectory } from '../helpers/wait.js';
 import {
   brokenPromises,
+  complaints,
+  exitProblems,
   hookProblems,
   type Json,
   leftOvers,
@@ -101,6 +103,10 @@ describe('what a record may become', () => {
     ['another stop', killed, { ...killed, stop: { cause: 'shutdown', requestedAt: 1_500 } }],
     ['without its delivery', running, { ...completed, hooks: {} }],
     ['owing again', { ...completed, hooks: { note: { state: 'delivered', attempts: 1 } } }, completed],
+    ['another deadline', { ...running, timeoutMs: 5, deadlineAt: 1_006 }, { ...running, timeoutMs: 5, deadlineAt: 9 }],
+    ['back in the foreground', running, { ...running, detached: false }],
+    ['another process', running, { ...running, details: { ...running.details, pid: 8 } }],
+    ['another exit code', completed, { ...completed, details: details(null) }],
     ['without its answer', { ...running, lastInput: { prompt: '', value: 1, answeredAt: 1 } }, running],
   ])('is not %s', (_name, before, after) => {
     expect(successionProblems(before, after)).not.toEqual([]);
@@ -120,7 +126,11 @@ describe('promises', () => {
       't-2 was acknowledged and is gone',
     ]);
     expect(brokenPromises([{ event: 'task:settled', task: other }, { pruned: 't-2' }], records)).toEqual([]);
-    expect(brokenPromises([{ event: 'task:settled', task: other }, { pruning: true }], records)).toEqual([]);
+    const owed = { ...other, hooks: running.hooks };
+    const settled = { event: 'task:settled', task: { ...other, hooks: {} } };
+    expect(brokenPromises([settled, { pruning: true }], records)).toEqual([]);
+    expect(brokenPromises([settled, { pruning: true }, { pruning: false }], records)).toHaveLength(1);
+    expect(brokenPromises([{ event: 'task:settled', task: owed }, { pruning: true }], records)).toHaveLength(1);
     const alive = { ...running, taskId: 't-3' };
     expect(brokenPromises([{ event: 'task:started', task: alive }, { pruning: true }], records)).toHaveLength(1);
   });
@@ -131,6 +141,20 @@ describe('promises', () => {
     expect(hookProblems([called, called, { event: 'hook:delivered', task: delivered }])).toEqual([]);
     expect(hookProblems([{ called: 't-1:note', task: running }])).toHaveLength(1);
     expect(hookProblems([called, { event: 'hook:delivered', task: delivered }, called])).toHaveLength(1);
+  });
+
+  it('are broken by an exit code that the command did not have', () => {
+    const exits = (more: object) =>
+      exitProblems(new Map([['t-1', { ...completed, metadata: { expected: 3 }, ...more }]]));
+    expect(exits({ details: details(3) })).toEqual([]);
+    expect(exits({})).toHaveLength(1);
+    expect(exits({ stop: killed.stop })).toEqual([]);
+  });
+
+  it('are not refused, and nothing is reported', () => {
+    expect(complaints([{ did: 'process', task: running }, { pruned: 't-2' }])).toEqual([]);
+    const said = [{ refused: 'update', id: 't-1' }, { error: 'STORAGE_FAILED' }, { rejected: '/t-1.json' }];
+    expect(complaints(said)).toHaveLength(3);
   });
 
   it('are broken by what is begun twice', () => {

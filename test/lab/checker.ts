@@ -8,7 +8,7 @@ import { join } from 'node:path';
 export type Json = { readonly [key: string]: any };
 
 const STATUSES = ['queued', 'running', 'waiting', 'completed', 'failed', 'timed_out', 'killed', 'lost'];
-const ACTIVE = ['queued', 'running', 'waiting'];
+export const ACTIVE = ['queued', 'running', 'waiting'];
 const CAUSES = ['user', 'deadline', 'output_limit', 'shutdown'];
 const HOOK_STATES = ['pending', 'delivered', 'failed', 'skipped'];
 const ID = /^[a-z0-9]+(?:[-_][a-z0-9]+)*$/;
@@ -30,12 +30,12 @@ const isError = (value: unknown) =>
 const isOwner = (value: unknown) =>
   isObject(value) &&
   ['instanceId', 'hostname', 'bootId', 'pidNamespace', 'startTicks'].every((key) => isText(value[key])) &&
-  Number.isInteger(value.pid) &&
+  Number.isSafeInteger(value.pid) &&
   value.pid > 0;
 const isDelivery = (value: unknown) =>
   isObject(value) &&
   HOOK_STATES.includes(value.state) &&
-  Number.isInteger(value.attempts) &&
+  Number.isSafeInteger(value.attempts) &&
   value.attempts >= 0 &&
   optional(isError)(value.lastError) &&
   optional(isTime)(value.nextAttemptAt) &&
@@ -61,7 +61,7 @@ const FIELDS: Readonly<Record<string, (value: any) => boolean>> = {
   deadlineAt: optional(isTime),
   group: optional(isText),
   idempotencyKey: optional(isText),
-  attempt: (value) => Number.isInteger(value) && value >= 1,
+  attempt: (value) => Number.isSafeInteger(value) && value >= 1,
   maxOutputBytes: optional(isTime),
   owner: orNull(isOwner),
   stop: optional(
@@ -208,11 +208,22 @@ export function successionProblems(before: Json, after: Json): string[] {
     if (JSON.stringify(a) !== JSON.stringify(b))
       problems.push(`${before.taskId}: ${field} was ${brief(a)}, is ${brief(b)}`);
   };
-  for (const field of ['taskId', 'kind', 'createdAt', 'group', 'idempotencyKey'])
+  // No workload changes a description.
+  for (const field of ['taskId', 'kind', 'description', 'createdAt', 'group', 'idempotencyKey', 'timeoutMs'])
     same(field, before[field], after[field]);
   if (isTerminal(before))
-    for (const field of ['status', 'startedAt', 'endedAt', 'error', 'result', 'attempt'])
+    for (const field of ['status', 'startedAt', 'endedAt', 'error', 'result', 'attempt', 'details', 'stopReason'])
       same(field, before[field], after[field]);
+  else if (before.kind === 'process') {
+    for (const field of ['command', 'cwd']) same(`details.${field}`, before.details[field], after.details[field]);
+    // Learnt after the launch: a disk that refuses it still has it in `.run`.
+    if (before.details.pid !== null && after.details.pid !== null)
+      same('details.pid', before.details.pid, after.details.pid);
+  }
+  if (before.detached) {
+    same('detached', before.detached, after.detached);
+    if (before.deadlineAt !== undefined) same('deadlineAt', before.deadlineAt, after.deadlineAt);
+  }
   if (before.startedAt !== null && !isTerminal(after)) same('startedAt', before.startedAt, after.startedAt);
   if (before.status === 'running' || before.status === 'waiting') same('queued', after.status === 'queued', false);
   if (before.stop) same('stop', before.stop, after.stop);
@@ -244,20 +255,48 @@ export function readLines(path: string): string[] {
 
 export const readAcknowledged = (path: string): Json[] => readLines(path).map((line) => JSON.parse(line));
 
+/**
+ * Whose record may be gone: who was said to be pruned, and, where a host died while it pruned, who could have been: the removal of a task is
+ * announced after it.
+ */
+export function removable(acknowledged: readonly Json[]): (taskId: string) => boolean {
+  const pruned = new Set<string>(acknowledged.flatMap((line) => (line.pruned === undefined ? [] : [line.pruned])));
+  const isPruning = acknowledged.findLast((line) => line.pruning !== undefined)?.pruning === true;
+  if (isPruning) for (const { task } of acknowledged) if (task && isDone(task)) pruned.add(task.taskId);
+  return (taskId) => pruned.has(taskId);
+}
+
+/** Ended, and nothing is owed. */
+const isDone = (task: Json): boolean =>
+  isTerminal(task) &&
+  Object.values<Json>(task.hooks).every(({ state }) => state === 'delivered' || state === 'skipped');
+
 /** Every promise that the records do not keep. */
 export function brokenPromises(acknowledged: readonly Json[], records: ReadonlyMap<string, Json>): string[] {
-  const pruned = new Set(acknowledged.flatMap((line) => (line.pruned === undefined ? [] : [line.pruned])));
-  // The removal of a task is announced after it: a host killed in between has removed it all the same.
-  const pruning = acknowledged.some((line) => line.pruning);
-  const ended = new Set(acknowledged.filter(({ task }) => task && isTerminal(task)).map(({ task }) => task.taskId));
+  const mayBeGone = removable(acknowledged);
   const problems = new Set<string>();
   for (const { task } of acknowledged) {
-    if (!task || pruned.has(task.taskId)) continue;
+    if (!task || mayBeGone(task.taskId)) continue;
     const record = records.get(task.taskId);
     if (record) for (const problem of successionProblems(task, record)) problems.add(problem);
-    else if (!(pruning && ended.has(task.taskId))) problems.add(`${task.taskId} was acknowledged and is gone`);
+    else problems.add(`${task.taskId} was acknowledged and is gone`);
   }
   return [...problems];
+}
+
+/** Exit codes on record that are not those with which the commands of the workload end, where nobody stopped them. */
+export function exitProblems(records: ReadonlyMap<string, Json>): string[] {
+  return [...records.values()]
+    .filter(({ stop, details, metadata }) => !stop && typeof details.exitCode === 'number' && 'expected' in metadata)
+    .filter(({ details, metadata }) => details.exitCode !== metadata.expected)
+    .map(({ taskId, details, metadata }) => `${taskId} exited with ${details.exitCode}, not ${metadata.expected}`);
+}
+
+/** What a host that works as it should, on a disk that is well, never says. */
+export function complaints(acknowledged: readonly Json[]): string[] {
+  return acknowledged
+    .filter((line) => line.refused ?? line.error ?? line.rejected)
+    .map((line) => `the host said ${brief(line)}`);
 }
 
 /** Hooks that were called before the outcome was on record, or again after their success was. */

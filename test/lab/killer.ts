@@ -17,6 +17,13 @@ export async function killSometime(trial: Trial, host: Host, bytes: number): Pro
   await until(() => over || sizeOf(acknowledged) >= enough, `${enough} bytes of promises`);
   await pause(trial.random.int(0, 5));
   await host.kill();
+  await checkEnd(trial, host);
+}
+
+/** It was killed, or had nothing more to do. Anything else is a crash. */
+export async function checkEnd(trial: Trial, host: Host): Promise<void> {
+  const end = await host.ended;
+  trial.check(end === 'SIGKILL' || end === 0, `the host ended with ${end}: ${host.stderr.slice(-1_000)}`);
 }
 
 const sizeOf = (path: string) => statSync(path, { throwIfNoEntry: false })?.size ?? 0;

@@ -84,6 +84,7 @@ export class Lab {
       }
     };
     await Promise.all(Array.from({ length: options.parallel ?? 2 }, worker));
+    if (next < items.length) this.note(`${next} of ${items.length} rounds in the time there was`);
   }
 
   /** Work in a sandbox that is no trial: to find out how large an experiment is. */

@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { BackgroundTaskManager } from 'holdfast';
 import { readDisk } from './checker.js';
 import { isActive, type Model } from './model.js';
@@ -36,6 +37,12 @@ export class Real {
       ...limits,
     });
     this.manager.on('task:settled', ({ task }) => void this.settled.push(task.taskId));
+  }
+
+  /** Whoever has a slot by the model is `running` on record; its work may be about to begin. */
+  async begun(model: Model): Promise<void> {
+    const ids = model.ids(({ status }) => status === 'running');
+    while (ids.some((id) => this.manager.getTask(id)?.status !== 'running')) await setImmediate();
   }
 
   async restart(): Promise<void> {

@@ -32,7 +32,8 @@ export class Sandbox implements AsyncDisposable {
     return processes()
       .filter(
         ({ pid, args, env }) =>
-          pid !== process.pid && (args.includes(this.path) || env().includes(`${MARK}=${this.path}\0`)),
+          // A task's own mark holds the path as well, also of one that inherits no environment.
+          pid !== process.pid && (args.includes(this.path) || env().includes(this.path)),
       )
       .map(({ pid }) => pid);
   }

@@ -2,7 +2,9 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { filesOf, reopen } from '../aftermath.js';
+import { readDisk } from '../checker.js';
 import { Host } from '../host.js';
+import { checkEnd } from '../killer.js';
 import { type Experiment, range, type Trial } from '../lab.js';
 import { supervisors } from '../processes.js';
 import type { Random } from '../random.js';
@@ -35,19 +37,25 @@ async function oneAbsence(trial: Trial): Promise<number> {
   {
     const plan = { ...filesOf(trial), steps, afterwards: 'die', options: { fsync: false } };
     await using host = new Host({ sandbox: trial.sandbox, script: 'player.mjs', plan });
-    await host.ended;
+    await checkEnd(trial, host);
   }
+  const died = Date.now();
   await until(() => supervisors(trial.directory).length === 0, 'all processes have ended');
   // An end time taken when it is found, not when it was, must be wrong by more than the tolerance.
   await pause(LATER_MS + 200);
-  await using manager = await reopen(trial.directory, { fsync: false });
-  for (const one of endings)
-    trial.violations(one.id, differences(one, manager.getTask(one.id), trial.beside(`${one.id}.ended`)));
-  return PROCESSES;
+  await (await reopen(trial.directory, { fsync: false })).close();
+  const { records } = readDisk(trial.directory);
+  let inAbsence = 0;
+  for (const one of endings) {
+    const truth = Number(readFileSync(trial.beside(`${one.id}.ended`), 'utf8'));
+    if (truth > died) inAbsence++;
+    trial.violations(one.id, differences(one, records.get(one.id), truth));
+  }
+  return inAbsence;
 }
 
 function ending(random: Random, id: string, truth: string): Ending {
-  const begin = `sleep ${random.int(0, 400) / 1000}; date +%s%3N >'${truth}'`;
+  const begin = `sleep ${random.int(300, 900) / 1000}; date +%s%3N >'${truth}'`;
   if (random.chance(0.2)) {
     const [name, number] = random.pick([
       ['KILL', 9],
@@ -62,7 +70,7 @@ function ending(random: Random, id: string, truth: string): Ending {
       signal: `SIG${name}`,
     };
   }
-  const exitCode = random.pick([0, 0, random.int(1, 127)]);
+  const exitCode = random.pick([0, 0, random.int(1, 127), random.int(160, 255)]);
   const line = `${begin}; exit ${exitCode}`;
   return {
     step: { do: 'process', id, command: random.chance(0.5) ? line : ['/bin/sh', '-c', line], hooks: [] },
@@ -72,10 +80,9 @@ function ending(random: Random, id: string, truth: string): Ending {
   };
 }
 
-function differences({ exitCode, signal }: Ending, task: any, truthPath: string): string[] {
+function differences({ exitCode, signal }: Ending, task: any, truth: number): string[] {
   if (!task) return ['it is gone'];
   const { status, endedAt, details } = task;
-  const truth = Number(readFileSync(truthPath, 'utf8'));
   const expected = exitCode === 0 ? 'completed' : 'failed';
   return [
     status !== expected && `it is ${status}, not ${expected}`,

@@ -43,19 +43,26 @@ class Workers implements AsyncDisposable {
   }
 }
 
+const nameOf = ({ fault, at, forEver }: Attack) => `${fault} ${forEver ? 'from' : 'at'} call ${at}`;
+
 async function attack(workers: Workers, trial: Trial, one?: Attack): Promise<any> {
   return workers.use(async (host) => {
     host.tell({ ...filesOf(trial), steps: script(), ...one });
+    const said = await host.next();
+    if (!said.played) return said;
+    if (one) checkFiles(trial, `${nameOf(one)}, while it lasts`, 'ill');
+    host.tell({});
     return host.next();
   });
 }
 
-function judge(trial: Trial, { fault, at, forEver }: Attack, said: any): void {
-  const where = `${fault} ${forEver ? 'from' : 'at'} call ${at}`;
+/** A call that never came, since timers make some of them, is no trial. */
+function judge(trial: Trial, one: Attack, said: any): number {
+  const where = nameOf(one);
   trial.violations(where, said.uncaught);
   if (said.failed) {
     trial.violation(`${where}: ${said.failed}`);
-    return;
+    return 1;
   }
   trial.check(
     said.refused === undefined || said.refused === 'STORAGE_FAILED',
@@ -71,8 +78,9 @@ function judge(trial: Trial, { fault, at, forEver }: Attack, said: any): void {
       `${where}: ${state.slots} slots for ${state.active} active tasks ${when}`,
     );
   }
-  checkFiles(trial, where);
-  if (!forEver) trial.violations(where, recordsOfRefused(trial));
+  checkFiles(trial, where, 'ill');
+  if (!one.forEver) trial.violations(where, recordsOfRefused(trial));
+  return said.fired > 0 ? 1 : 0;
 }
 
 /** What was refused left nothing; only a launch that failed is on record. */

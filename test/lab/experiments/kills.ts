@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { setTimeout as pause } from 'node:timers/promises';
 import { checkFiles, checkRecovery, filesOf } from '../aftermath.js';
 import { Host, type HostOptions } from '../host.js';
-import { killSometime } from '../killer.js';
+import { checkEnd, killSometime } from '../killer.js';
 import { type Experiment, type Lab, range, type Trial } from '../lab.js';
 import { mixture, type Play, type Step, script } from '../workload.js';
 
@@ -20,18 +20,23 @@ export const killsAtRandom: Experiment = {
   row: 1,
   what: 'SIGKILL at random moments: an acknowledged record lost',
   async run(lab) {
+    let promises = 0;
     await lab.trials(range(lab.size({ quick: 12, full: 400 })), async (trial) => {
+      let made = 0;
       for (const generation of range(GENERATIONS)) {
         const steps = mixture(trial.random, `g${generation}`, 400);
         await using host = player(trial, { steps, afterwards: 'stay', options: { fsync: generation % 2 === 0 } });
         // Now and then before it has opened; mostly in the middle of its work.
         if (trial.random.chance(0.15)) await pause(trial.random.int(0, 250)).then(() => host.kill());
         else await killSometime(trial, host, 100_000);
-        checkFiles(trial, `after kill ${generation}`);
+        made = checkFiles(trial, `after kill ${generation}`);
       }
+      promises += made;
       await checkRecovery(trial);
       return GENERATIONS;
     });
+    lab.check(promises > 0, 'no host acknowledged anything');
+    lab.note(`${promises} acknowledgements`);
   },
 };
 
@@ -60,15 +65,18 @@ async function killEverywhere(lab: Lab, steps: readonly Step[], quick: number): 
   const changes = await countChanges(lab, steps);
   const before = lab.trialCount;
   const chosen = lab.random.shuffle(range(changes)).slice(0, lab.size({ quick, full: changes }));
-  await lab.trials(chosen, (trial, index) => dieAndRecover(trial, killedAt(trial, steps, index + 1)));
+  await lab.trials(chosen, (trial, index) =>
+    dieAndRecover(trial, killedAt(trial, steps, index + 1), `call ${index + 1}`),
+  );
   lab.note(`${lab.trialCount - before} of ${changes} calls`);
 }
 
-async function dieAndRecover(trial: Trial, dying: Host): Promise<void> {
+/** A run that was over before the call came is checked, and is no trial. */
+async function dieAndRecover(trial: Trial, dying: Host, where: string): Promise<number> {
   await using host = dying;
-  const end = await host.ended;
-  if (end !== 'SIGKILL' && end !== 0) throw new Error(`the host ended with ${end}: ${host.stderr}`);
-  await checkRecovery(trial);
+  await checkEnd(trial, host);
+  await checkRecovery(trial, `${where}: `);
+  return (await host.ended) === 'SIGKILL' ? 1 : 0;
 }
 
 /** What changes a file or a folder, below everything that Node does. */
@@ -88,7 +96,8 @@ async function killUnderStrace(lab: Lab, steps: readonly Step[]): Promise<void> 
   await lab.trials(range(lab.size({ quick: 2, full: 60 })), (trial) => {
     const wrapper = tracer(trial.random.int(1, 200));
     const fs = { directory: trial.directory, mode: 'off' } as const;
-    return dieAndRecover(trial, player(trial, { steps, afterwards: 'close' }, { fs, wrapper }));
+    const host = player(trial, { steps, afterwards: 'close' }, { fs, wrapper });
+    return dieAndRecover(trial, host, wrapper.at(-1)!);
   });
   lab.note(`${lab.trialCount - before} under strace`);
 }

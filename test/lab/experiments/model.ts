@@ -4,7 +4,7 @@ import { describe, type Experiment, range, type Trial } from '../lab.js';
 import { isActive, isAtWork, Model } from '../model.js';
 import { Real } from '../real.js';
 
-const LIMIT = 3;
+const LIMIT = 2;
 const COMMANDS = 25;
 /** How long a sequence that failed is made shorter. */
 const SHRINK_MS = 15_000;
@@ -198,4 +198,18 @@ const commands = [
     model.restart();
     await real.restart();
   }),
+  step(
+    'stop, and restart while what was queued is launched',
+    (model) =>
+      model.ids(({ status }) => status === 'queued').length > 0
+        ? model.ids((task) => isAtWork(task) && task.detached)
+        : [],
+    async (model, real, taskId) => {
+      model.end(taskId, 'killed');
+      await real.manager.stopTask(taskId);
+      await real.begun(model);
+      model.restart();
+      await real.restart();
+    },
+  ),
 ];

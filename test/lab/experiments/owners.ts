@@ -1,5 +1,7 @@
 /* Rows 9 and 12: who owns a directory. Owners are killed, stopped and told the wrong time; others try to take their place all the while. */
 import { spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { readTasks } from 'holdfast';
 import { readDisk } from '../checker.js';
@@ -35,7 +37,14 @@ async function ask({ host }: Contender, order: string, more: object = {}): Promi
   return host.next();
 }
 
-const open = (one: Contender, trial: Trial) => ask(one, 'open', { directory: trial.directory, options: IMPATIENT });
+/** Nothing where it dies before it answers. */
+function askMortal({ host }: Contender, order: string, more: object): Promise<any> {
+  host.tell({ order, ...more });
+  return host.nextIfAny();
+}
+
+const opening = (trial: Trial) => ({ directory: trial.directory, options: IMPATIENT });
+const open = (one: Contender, trial: Trial) => ask(one, 'open', opening(trial));
 
 export const ownershipRaces: Experiment = {
   row: 9,
@@ -52,7 +61,7 @@ async function raceForOwnership(trial: Trial): Promise<number> {
   for (const round of range(ROUNDS)) {
     for (const one of contenders) if (random.chance(0.3)) await ask(one, 'clock', { by: random.pick(JUMPS) });
     const winner = await raceOnce(trial, contenders, `round ${round}`);
-    if (!winner) break;
+    if (!winner) continue;
     const others = contenders.filter((one) => one !== winner);
     if (random.chance(0.5)) await challenge(trial, winner, others, `round ${round}`);
     if (random.chance(0.3)) await ask(winner, 'close');
@@ -65,24 +74,50 @@ async function raceForOwnership(trial: Trial): Promise<number> {
   return ROUNDS;
 }
 
-/** All at once; one of them may be stopped in the middle of it and only goes on when the others are done. */
-async function raceOnce(trial: Trial, contenders: readonly Contender[], where: string): Promise<Contender | undefined> {
-  const slow = trial.random.chance(0.5) ? trial.random.pick(contenders) : undefined;
-  const answers = new Map(contenders.map((one) => [one, open(one, trial)]));
-  if (slow) {
-    await pause(trial.random.int(0, 8));
-    slow.host.signal('SIGSTOP');
-    await Promise.all([...answers].filter(([one]) => one !== slow).map(([, answer]) => answer));
-    slow.host.signal('SIGCONT');
-  }
+/**
+ * All at once. One of them may be stopped in the middle of it and only goes on when the others are done; one may be killed. Answers the
+ * owner: nobody, where that was the one who died.
+ */
+async function raceOnce(trial: Trial, contenders: Contender[], where: string): Promise<Contender | undefined> {
+  const { random } = trial;
+  const [slow, mortal] = random.shuffle(contenders);
+  const answers = new Map(contenders.map((one) => [one, askMortal(one, 'open', opening(trial))]));
+  const stopped = random.chance(0.5) ? slow : undefined;
+  const killed = random.chance(0.4) ? mortal : undefined;
+  await pause(random.int(0, 8));
+  stopped?.host.signal('SIGSTOP');
+  await pause(random.int(0, 8));
+  await killed?.host.kill();
+  await Promise.all([...answers].filter(([one]) => one !== stopped).map(([, answer]) => answer));
+  stopped?.host.signal('SIGCONT');
   const winners: Contender[] = [];
   for (const [one, answer] of answers) {
-    const { won, refused, message } = await answer;
-    if (won) winners.push(one);
-    else trial.check(refused === 'DIRECTORY_OWNED', `${where}: refused with ${refused}: ${message}`);
+    const { won, refused, message } = (await answer) ?? { refused: 'DIRECTORY_OWNED' };
+    if (won && one !== killed) winners.push(one);
+    else if (!won) trial.check(refused === 'DIRECTORY_OWNED', `${where}: refused with ${refused}: ${message}`);
   }
-  trial.check(winners.length === 1, `${where}: ${winners.length} owners`);
+  trial.check(winners.length <= 1, `${where}: ${winners.length} owners`);
+  const claimed = latestClaim(trial.directory);
+  const owner = winners[0] ?? killed;
+  trial.check(claimed === owner?.pid, `${where}: the latest claim is of ${claimed}, the owner is ${owner?.pid}`);
+  const living = contenders.filter((one) => one !== killed);
+  for (const one of living) {
+    const { wrote, refused } = await ask(one, 'write');
+    trial.check(
+      (wrote === true) === (one === winners[0]),
+      `${where}: ${wrote ? 'wrote' : refused}, ${winners.length} owners`,
+    );
+  }
+  if (killed) contenders[contenders.indexOf(killed)] = await contender(trial);
   return winners[0];
+}
+
+/** Whose pid the highest epoch names. */
+function latestClaim(directory: string): number | undefined {
+  const folder = join(directory, '.owner');
+  const epochs = readdirSync(folder).flatMap((name) => /^epoch-(\d+)$/.exec(name)?.[1] ?? []);
+  const latest = Math.max(...epochs.map(Number));
+  return epochs.length === 0 ? undefined : JSON.parse(readFileSync(join(folder, `epoch-${latest}`), 'utf8')).pid;
 }
 
 /** The owner is stopped, and the clocks of the others are wrong: nobody may take its place, and it goes on as if nothing had been. */

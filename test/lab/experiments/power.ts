@@ -1,7 +1,8 @@
 /* Row 15: the machine loses its power. What was acknowledged by then must be there, whatever the disk did with everything not fsynced. */
 import { filesOf, reopen } from '../aftermath.js';
-import { brokenPromises, type Json, readAcknowledged, readDisk } from '../checker.js';
+import { brokenPromises, complaints, type Json, readAcknowledged, readDisk, removable } from '../checker.js';
 import { Host } from '../host.js';
+import { checkEnd } from '../killer.js';
 import { type Experiment, type Lab, range, type Trial } from '../lab.js';
 import type { Random } from '../random.js';
 import { type Call, Disk, type Fate } from '../replay.js';
@@ -41,8 +42,10 @@ async function recordRun(trial: Trial, steps: readonly Step[]): Promise<readonly
     plan,
     fs: { directory, mode: 'record', log },
   });
-  await host.ended;
-  return readAcknowledged(log);
+  await checkEnd(trial, host);
+  const lines = readAcknowledged(log);
+  trial.violations('before the power cut', complaints(lines));
+  return lines;
 }
 
 /** Every second time the disk kept nothing that it had not promised to; otherwise some of it. */
@@ -70,9 +73,9 @@ async function cutAt(trial: Trial, lines: readonly Json[], fate: () => Fate, tar
 
 /** Completed function tasks without a result in their record have it in a file of its own. */
 function resultsInFiles(acknowledged: readonly Json[]): Set<string> {
-  const pruning = acknowledged.some((line) => line.pruning);
+  const mayBeGone = removable(acknowledged);
   const completed = acknowledged.filter(
     ({ task }) => task?.kind === 'function' && task.status === 'completed' && task.result === undefined,
   );
-  return new Set(pruning ? [] : completed.map(({ task }) => task.taskId));
+  return new Set(completed.map(({ task }) => task.taskId).filter((taskId) => !mayBeGone(taskId)));
 }

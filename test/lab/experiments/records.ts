@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, lstatSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { BackgroundTaskManager, parseTaskRecord, readTasks } from 'holdfast';
-import { isTerminal, type Json, shapeProblems, stateProblems, successionProblems } from '../checker.js';
+import { ACTIVE, isTerminal, type Json, shapeProblems, stateProblems, successionProblems } from '../checker.js';
 import { type Experiment, range, type Trial } from '../lab.js';
 import { mutated, randomRecord } from '../mutants.js';
 import type { Random } from '../random.js';
@@ -145,10 +145,26 @@ function changes(before: Buffer, after: Buffer): string[] {
   if (before.equals(after)) return [];
   const [then, now] = [parse(before) as Json, parse(after) as Json | undefined];
   if (now === undefined) return ['it was overwritten with no JSON'];
+  if (then.schemaVersion === undefined) return legacyChanges(then, now);
   if (then.schemaVersion !== 1) return [`it is of version ${then.schemaVersion}, and was overwritten`];
+  if (!['process', 'function'].includes(then.kind)) return ['its kind is not known here, and it was overwritten'];
   if (isTerminal(then)) return ['it was terminal, and was overwritten'];
   const lost = Object.keys(then).filter((key) => key !== 'waitingFor' && !(key in now));
   return [...successionProblems(then, now), ...lost.map((key) => `the key ${key} was dropped`)];
+}
+
+/** Without a version it is a record of another system, if anything: running work of a host that is gone is called lost, and nothing of it is dropped. */
+function legacyChanges(then: Json, now: Json): string[] {
+  const kept = new Set(
+    [now, now.metadata, ...Object.values(now.metadata)].flatMap((part) => Object.keys(Object(part))),
+  );
+  const dropped = Object.keys(then).filter((key) => !kept.has(key));
+  return [
+    ...(now.status === 'lost' && ACTIVE.includes(then.status)
+      ? []
+      : [`it was ${then.status}, and became ${now.status}`]),
+    ...dropped.map((key) => `the key ${key} was dropped`),
+  ];
 }
 
 function asideProblems(path: string, bytes: Buffer): string[] {

@@ -1,8 +1,9 @@
-/* Row 10: many callers register at once. The work itself counts how many of it run; processes are counted by the process table. */
+/* Row 10: many callers register at once. The work itself writes down when it begins and ends, processes as well as functions. */
+import { appendFileSync } from 'node:fs';
 import { setTimeout as pause, setImmediate } from 'node:timers/promises';
 import { BackgroundTaskManager, type Slot } from 'holdfast';
+import { readLines } from '../checker.js';
 import { type Experiment, range, type Trial } from '../lab.js';
-import { supervisors } from '../processes.js';
 import type { Random } from '../random.js';
 
 const CALLERS = 40;
@@ -16,24 +17,39 @@ export const slotLimit: Experiment = {
   },
 };
 
-/** Who is at work now, and how many ever were at once. */
+/** A line in a file for everybody who begins or ends, in the order in which they did: also from processes. */
 class Floor {
-  readonly #now = new Map<string, number>();
-  readonly most = new Map<string, number>();
-  readonly everStarted = new Set<string>();
+  readonly #path: string;
 
-  enter(id: string, group: string): () => void {
-    this.everStarted.add(id);
-    for (const key of ['all', group]) this.#count(key, 1);
-    return () => {
-      for (const key of ['all', group]) this.#count(key, -1);
-    };
+  constructor(trial: Trial) {
+    this.#path = trial.beside('floor');
   }
 
-  #count(key: string, by: number): void {
-    const now = (this.#now.get(key) ?? 0) + by;
-    this.#now.set(key, now);
-    this.most.set(key, Math.max(now, this.most.get(key) ?? 0));
+  /** Answers how to leave. */
+  enter(id: string, group: string): () => void {
+    appendFileSync(this.#path, `+ ${group} ${id}\n`);
+    return () => appendFileSync(this.#path, `- ${group} ${id}\n`);
+  }
+
+  /** A command that enters and leaves. */
+  command(id: string, group: string, ms: number): string {
+    const line = (sign: string) => `echo '${sign} ${group} ${id}' >>'${this.#path}'`;
+    return `${line('+')}; sleep ${ms / 1000}; ${line('-')}`;
+  }
+
+  /** Who was ever there, and how many were at once: of all, and of each group. */
+  read(): { readonly ids: ReadonlySet<string>; readonly most: ReadonlyMap<string, number> } {
+    const [now, most, ids] = [new Map<string, number>(), new Map<string, number>(), new Set<string>()];
+    for (const line of readLines(this.#path)) {
+      const [sign, group, id] = line.split(' ') as [string, string, string];
+      ids.add(id);
+      for (const key of ['all', group]) {
+        const count = (now.get(key) ?? 0) + (sign === '+' ? 1 : -1);
+        now.set(key, count);
+        most.set(key, Math.max(count, most.get(key) ?? 0));
+      }
+    }
+    return { ids, most };
   }
 }
 
@@ -42,23 +58,19 @@ async function oneRace(trial: Trial): Promise<number> {
   const [maxRunningTasks, maxRunningTasksPerGroup] = [random.int(2, 5), random.pick([1, 2, 10])];
   const limits = { maxRunningTasks, maxRunningTasksPerGroup, whenFull: random.pick(['reject', 'queue'] as const) };
   await using manager = await BackgroundTaskManager.open({ directory, fsync: false, ...limits });
-  const floor = new Floor();
+  const floor = new Floor(trial);
   const refused = new Set<string>();
-  const watching = watchProcesses(trial, maxRunningTasks);
   await Promise.all(range(CALLERS).map((n) => call(manager, random.fork(n), `t${n}`, floor, refused)));
   trial.check(await manager.waitForIdle({ timeoutMs: 20_000 }), 'not idle after 20 s');
-  await watching.stop();
 
-  trial.check(
-    (floor.most.get('all') ?? 0) <= maxRunningTasks,
-    `${floor.most.get('all')} at work, limit ${maxRunningTasks}`,
-  );
+  const { ids, most } = floor.read();
+  trial.check(ids.size > 0, 'nobody was ever at work');
+  trial.check(most.get('all')! <= maxRunningTasks, `${most.get('all')} at work, limit ${maxRunningTasks}`);
   for (const group of GROUPS) {
-    const most = floor.most.get(group) ?? 0;
-    trial.check(most <= maxRunningTasksPerGroup, `${most} of group ${group} at work, limit ${maxRunningTasksPerGroup}`);
+    const count = most.get(group) ?? 0;
+    trial.check(count <= maxRunningTasksPerGroup, `${count} of ${group} at work, limit ${maxRunningTasksPerGroup}`);
   }
-  for (const id of refused)
-    trial.check(!floor.everStarted.has(id) && !manager.getTask(id), `${id} was refused, and is there`);
+  for (const id of refused) trial.check(!ids.has(id) && !manager.getTask(id), `${id} was refused, and is there`);
   const { used } = manager.status().slots;
   trial.check(used === 0, `${used} slots are taken at the end`);
   return CALLERS;
@@ -90,7 +102,12 @@ async function call(
     // One in three cannot be launched: its slot must come back all the same.
     process: () => {
       const cwd = random.chance(0.3) ? '/nonexistent' : '/';
-      return manager.registerTask({ ...common, kind: 'process', command: 'true', cwd });
+      return manager.registerTask({
+        ...common,
+        kind: 'process',
+        command: floor.command(id, group, random.int(0, 5)),
+        cwd,
+      });
     },
     stopped: async () => {
       await register();
@@ -105,23 +122,4 @@ async function call(
     if (code === 'CAPACITY_EXCEEDED') refused.add(id);
     else if (code !== 'LAUNCH_FAILED') throw error;
   }
-}
-
-/** Looks at the process table all the while. */
-function watchProcesses(trial: Trial, limit: number): { stop(): Promise<void> } {
-  let over = false;
-  const watched = (async () => {
-    while (!over) {
-      const running = supervisors(trial.directory).length;
-      // One that has ended may stay in the table for a moment, but its slot is given back only once its exit is on disk.
-      trial.check(running <= limit + 1, `${running} supervisors, limit ${limit}`);
-      await pause(100);
-    }
-  })();
-  return {
-    stop: () => {
-      over = true;
-      return watched;
-    },
-  };
 }

@@ -3,9 +3,11 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { filesOf, reopen } from '../aftermath.js';
-import { readLines } from '../checker.js';
+import { readDisk, readLines } from '../checker.js';
 import { Host } from '../host.js';
+import { checkEnd } from '../killer.js';
 import { type Experiment, range, type Trial } from '../lab.js';
 import { isAlive, killHard, processes } from '../processes.js';
 import { until } from '../until.js';
@@ -13,6 +15,7 @@ import { ENDLESS_MS, type Step } from '../workload.js';
 
 /** Who has the pid now: any process, or one that looks as like a supervisor of ours as a stranger can. */
 const GUISES = ['plain', 'other task', 'other directory', 'argument', 'prefix'] as const;
+const LISTENING_MS = 200;
 /** What would make a host signal it. */
 const REASONS = ['stop', 'stop on record', 'deadline', 'stop all on close', 'nothing'] as const;
 
@@ -38,15 +41,14 @@ async function meet(trial: Trial, guise: (typeof GUISES)[number], reason: (typeo
     await using manager = await reopen(directory, { fsync: false, stopGraceMs: 50 });
     if (reason === 'stop') await manager.stopTask('ours');
     if (reason === 'stop all on close') await manager.close({ tasks: 'stop' });
-    else {
-      await manager.waitForTask('ours', { timeoutMs: 10_000 });
-      const status = manager.getTask('ours')?.status;
-      const expected =
-        { 'stop on record': 'killed', deadline: status === 'timed_out' ? 'timed_out' : 'lost' }[reason as string] ??
-        'lost';
-      trial.check(status === expected, `${where}: the task is ${status}, not ${expected}`);
-    }
+    else await manager.waitForTask('ours', { timeoutMs: 10_000 });
   }
+  // It was gone before anybody asked for its end; only the stop on record came before.
+  const expected = reason === 'stop on record' ? 'killed' : 'lost';
+  const status = readDisk(directory).records.get('ours')?.status;
+  trial.check(status === expected, `${where}: the task is ${status}, not ${expected}`);
+  // A second asking would come 100 ms after the first; and a shell hears between two sleeps.
+  await pause(LISTENING_MS);
   trial.check(isAlive(stranger.pid!), `${where}: the stranger is dead`);
   trial.violations(`${where}: the stranger heard`, readLines(heard));
 }
@@ -56,7 +58,7 @@ async function leaveTask(trial: Trial): Promise<void> {
   const steps: Step[] = [{ do: 'process', id: 'ours', ms: ENDLESS_MS, hooks: [] }];
   const plan = { ...filesOf(trial), steps, afterwards: 'die', options: { fsync: false } };
   await using host = new Host({ sandbox: trial.sandbox, script: 'player.mjs', plan });
-  await host.ended;
+  await checkEnd(trial, host);
   const ours = () => processes().filter(({ env, args }) => `${env()}${args}`.includes(trial.directory));
   await until(() => ours().length >= 2, 'the task runs');
   while (ours().length > 0) for (const { pid } of ours()) killHard(pid);
@@ -77,6 +79,9 @@ async function startStranger(trial: Trial, guise: (typeof GUISES)[number], heard
   }[guise];
   const child = spawn('/bin/sh', ['-c', `${traps}; echo ready; while :; do sleep 0.05; done`, ...args], {
     stdio: ['ignore', 'pipe', 'ignore'],
+    // The leader of a group and session, as a supervisor is.
+    detached: trial.random.chance(0.5),
+    env: trial.sandbox.env,
   });
   await once(child.stdout!, 'data');
   return child;

@@ -12,6 +12,7 @@ const heard = [];
 
 const orders = {
   async open({ directory, options }) {
+    manager = undefined;
     manager = await BackgroundTaskManager.open({ directory, fsync: false, reconcileIntervalMs: 20, ...options });
     manager.on('manager:fenced', () => heard.push('fenced'));
     return { won: true };

@@ -10,6 +10,7 @@ process.on('unhandledRejection', (reason) => uncaught.push(`unhandled rejection:
 process.on('uncaughtException', (error) => uncaught.push(`uncaught exception: ${error?.stack ?? error}`));
 process.on('warning', () => undefined);
 
+const orders = told();
 const IDLE_MS = 10_000;
 const options = { fsync: true, stopGraceMs: 200 };
 
@@ -19,8 +20,9 @@ async function openUnderFault({ directory, steps, ...fault }) {
   try {
     return { manager: await openManager(directory, options) };
   } catch (error) {
+    const { fired } = labFs;
     labFs.arm({ directory, mode: 'off' });
-    return { manager: await openManager(directory, options), refused: error.code ?? String(error) };
+    return { manager: await openManager(directory, options), refused: error.code ?? String(error), fired };
   }
 }
 
@@ -45,10 +47,13 @@ async function comeRight(manager, rest) {
 
 async function trial(told) {
   Object.assign(plan, told);
-  const { manager, refused } = await openUnderFault(told);
+  const { manager, refused, fired: firedInOpen } = await openUnderFault(told);
   listen(manager);
   const { rest } = await play(manager, told.steps, { ...plan, patienceMs: told.forEver ? 30 : 2_000 });
-  const calls = labFs.countByFault;
+  const { countByFault: calls, fired } = labFs;
+  // The lab looks at the disk as it is while the fault lasts.
+  say({ played: true });
+  await orders.next();
   labFs.arm({ directory: told.directory, mode: 'off' });
   const here = await comeRight(manager, rest);
   await manager.close();
@@ -57,10 +62,10 @@ async function trial(told) {
   const there = await comeRight(next, Promise.resolve());
   await next.close();
   await pause(0);
-  return { refused, calls, here, there };
+  return { refused, calls, fired: firedInOpen ?? fired, here, there };
 }
 
-for await (const order of told()) {
+for await (const order of orders) {
   try {
     say({ ...(await trial(order)), uncaught: uncaught.splice(0) });
   } catch (error) {

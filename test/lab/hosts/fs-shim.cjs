@@ -18,6 +18,7 @@ const calls = {
   stat: { paths: 1, reads: true, faults: ['EIO'] },
   lstat: { paths: 1, reads: true, faults: ['EIO'] },
   realpath: { paths: 1, reads: true, faults: ['EIO'] },
+  access: { paths: 1, reads: true, faults: ['EIO'] },
   writeFile: { paths: 1, faults: ['ENOSPC', 'EIO', 'EACCES', 'EMFILE', 'short'] },
   appendFile: { paths: 1, faults: ['ENOSPC', 'EIO', 'EACCES', 'EMFILE', 'short'] },
   mkdir: { paths: 1, faults: ['ENOSPC', 'EIO', 'EACCES'] },
@@ -32,6 +33,7 @@ const calls = {
   read: { paths: 0, reads: true, faults: ['EIO'] },
   fstat: { paths: 0, reads: true, faults: ['EIO'] },
   write: { paths: 0, faults: ['ENOSPC', 'EIO', 'short'] },
+  writev: { paths: 0, faults: ['ENOSPC', 'EIO'] },
   fsync: { paths: 0, faults: ['ENOSPC', 'EIO'] },
   fdatasync: { paths: 0, faults: ['ENOSPC', 'EIO'] },
   fchmod: { paths: 0, faults: ['EIO'] },
@@ -43,6 +45,7 @@ const methods = {
   readFile: 'read',
   stat: 'fstat',
   write: 'write',
+  writev: 'writev',
   writeFile: 'writeFile',
   appendFile: 'appendFile',
   sync: 'fsync',
@@ -64,6 +67,8 @@ const realSpawn = childProcess.spawn;
 const files = new Map();
 let plan = { mode: 'off', directory: '/nowhere' };
 let count = 0;
+/** How often a call failed as it was told to. */
+let fired = 0;
 /** How many calls each fault could befall. */
 let countByFault = {};
 let log;
@@ -74,11 +79,15 @@ globalThis.labFs = {
   arm(next) {
     plan = next;
     count = 0;
+    fired = 0;
     countByFault = {};
   },
   /** Calls since it was armed. */
   get count() {
     return count;
+  },
+  get fired() {
+    return fired;
   },
   get countByFault() {
     return countByFault;
@@ -115,6 +124,7 @@ function enter(name, args) {
   if (plan.mode !== 'fault' || !call.faults.includes(plan.fault)) return { target, changes };
   count++;
   const isMeant = plan.forEver ? count >= plan.at : count === plan.at;
+  if (isMeant) fired++;
   return { target, changes, fault: isMeant ? plan.fault : undefined };
 }
 

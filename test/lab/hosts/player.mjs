@@ -65,6 +65,7 @@ export const steps = {
   async prune(manager, { keep }) {
     acknowledge({ pruning: true });
     await manager.pruneTasks({ keep });
+    acknowledge({ pruning: false });
   },
   reconcile: async (manager) => void (await manager.reconcile()),
   idle: async (manager) => void (await manager.waitForIdle({ timeoutMs: 20_000 })),

@@ -96,6 +96,28 @@ export const mutations: readonly Mutation[] = [
     edits: [{ file: 'src/lifecycle/registration.ts', find: 'standing?.slot?.release();', replace: '' }],
   },
   {
+    row: 6,
+    broken: 'the size of what was written is not looked at',
+    edits: [
+      {
+        file: 'src/store/durable-file.ts',
+        find: 'if (size !== bytes.length) throw',
+        replace: 'if (size > bytes.length) throw',
+      },
+    ],
+  },
+  {
+    row: 6,
+    broken: 'a write that failed takes the old record with it',
+    edits: [
+      {
+        file: 'src/store/durable-file.ts',
+        find: '      await discard(next);\n      throw error;',
+        replace: '      await discard(next);\n      await discard(target);\n      throw error;',
+      },
+    ],
+  },
+  {
     row: 7,
     broken: 'any status is believed',
     edits: [
@@ -129,6 +151,17 @@ export const mutations: readonly Mutation[] = [
     ],
   },
   {
+    row: 8,
+    broken: 'a process that is being launched is given up when the manager closes',
+    edits: [
+      {
+        file: 'src/process/process-kind.ts',
+        find: 'checkWanted: () => this.#assertOpen(),',
+        replace: 'checkWanted: () => context.signal.throwIfAborted(),',
+      },
+    ],
+  },
+  {
     row: 9,
     broken: 'a claim replaces another one of the same number',
     edits: [
@@ -147,6 +180,22 @@ export const mutations: readonly Mutation[] = [
         file: 'src/lifecycle/capacity.ts',
         find: 'if (this.#used >= this.limit) return undefined;',
         replace: 'if (this.#used > this.limit) return undefined;',
+      },
+    ],
+  },
+  {
+    row: 10,
+    broken: 'processes take no slot',
+    edits: [
+      {
+        file: 'src/lifecycle/registration.ts',
+        find: '#takeSlot({ detached, slot, group, whenFull }: ParsedSpec)',
+        replace: '#takeSlot({ kind, detached, slot, group, whenFull }: ParsedSpec)',
+      },
+      {
+        file: 'src/lifecycle/registration.ts',
+        find: '    if (!detached) return {};',
+        replace: "    if (!detached || kind.name === 'process') return {};",
       },
     ],
   },

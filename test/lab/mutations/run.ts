@@ -5,11 +5,15 @@ import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, wri
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { range } from '../lab.js';
 import { markdown } from '../report.js';
 import { type Edit, type Mutation, mutations } from './list.js';
 
 const project = fileURLToPath(new URL('../../..', import.meta.url));
 const COPIED = ['src', 'test/lab', 'package.json', 'tsup.config.ts', 'tsconfig.json'];
+
+/** A quick row is a small sample: it has so many seeds, one after the other, to notice. */
+const CHANCES = 3;
 
 /** What came of one mutation. */
 interface Finding {
@@ -25,6 +29,9 @@ export async function runMutations(
   print: (text: string) => void,
 ): Promise<number> {
   const chosen = mutations.filter(({ row }) => rows.some((one) => one.row === row));
+  const control = await runMutated([], rows, seed);
+  if (!control.passed) throw new Error(`the rows do not pass before anything is broken: ${control.words}`);
+  print('the rows pass before anything is broken');
   const lines: string[][] = [];
   let unnoticed = 0;
   for (const mutation of chosen) {
@@ -39,27 +46,44 @@ export async function runMutations(
   return unnoticed === 0 ? 0 : 1;
 }
 
+/** Noticed is what the row itself says: not a library that cannot be built, not a lab that breaks. */
 async function tryMutation({ row, edits }: Mutation, seed: number): Promise<Finding> {
+  try {
+    let words = '';
+    for (const chance of range(CHANCES)) {
+      const found = await runMutated(edits, [{ row }], seed + chance);
+      if (found.failed) return { noticed: true, words: found.words };
+      words = found.words;
+    }
+    return { noticed: false, words };
+  } catch (error) {
+    return { noticed: false, words: String(error) };
+  }
+}
+
+async function runMutated(
+  edits: readonly Edit[],
+  rows: readonly { readonly row: number }[],
+  seed: number,
+): Promise<{ readonly passed: boolean; readonly failed: boolean; readonly words: string }> {
   const copy = mkdtempSync(join(tmpdir(), 'holdfast-mutation-'));
   try {
     for (const name of COPIED) cpSync(join(project, name), join(copy, name), { recursive: true });
     symlinkSync(join(project, 'node_modules'), join(copy, 'node_modules'));
     for (const edit of edits) apply(copy, edit);
     await run(copy, 'tsup', ['--no-dts', '--silent']);
-    if (!existsSync(join(copy, 'dist/index.js')))
-      return { noticed: false, words: 'the mutated library does not build' };
+    if (!existsSync(join(copy, 'dist/index.js'))) throw new Error('the mutated library does not build');
+    const only = rows.map(({ row }) => row).join();
     const { code, output } = await run(copy, 'tsx', [
       'test/lab/main.ts',
       '--quick',
       '--only',
-      `${row}`,
+      only,
       '--seed',
       `${seed}`,
     ]);
-    const noticed = code === 1 && output.trimEnd().endsWith('0 passed, 1 failed');
-    return { noticed, words: noticed ? firstViolation(output) : lastLine(output) };
-  } catch (error) {
-    return { noticed: false, words: String(error) };
+    const failed = code === 1 && /\b[1-9]\d* failed$/.test(output.trimEnd());
+    return { passed: code === 0, failed, words: failed ? firstViolation(output) : lastLine(output) };
   } finally {
     rmSync(copy, { recursive: true, force: true });
   }
