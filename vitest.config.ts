@@ -8,8 +8,6 @@ export default defineConfig({
     pool: 'forks',
     // Many tests start processes of their own: more files at a time would only starve each other.
     maxWorkers: 3,
-    // On a machine that is shared, a real process may starve for longer than a test waits: once more, and the report says so.
-    retry: process.env.CI ? 2 : 0,
     testTimeout: 60_000,
     hookTimeout: 60_000,
     coverage: {

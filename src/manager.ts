@@ -122,9 +122,9 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
     );
     const waits = new Waits(clock, holder);
     const table = new TaskTable();
-    const ledger = new Ledger(store, (entry) => {
-      table.changed(entry);
-      waits.notify(entry.taskId);
+    const ledger = new Ledger(store, {
+      written: (entry) => table.changed(entry),
+      announced: (entry) => waits.notify(entry.taskId),
     });
     const core = new Core({ settings, clock, store, table, ledger, waits }, hub);
     try {

@@ -7,6 +7,7 @@ import type { LegacyShape } from './legacy/types.js';
 import { callable, count, countOrInfinity, milliseconds } from './task/fields.js';
 import { type AnyTaskKind, type KindRuntime, runtimeOf } from './task/kind.js';
 import { describeProblems } from './task/problems.js';
+import { MAX_RESULT_BYTES } from './task/record.js';
 import { isStandardSchema } from './task/schema.js';
 
 /** What `BackgroundTaskManager.open` takes. Every optional input also accepts `undefined`, which means the default. */
@@ -71,9 +72,6 @@ export interface Settings {
   readonly legacyShapes: readonly LegacyShape[];
   readonly foreignOwnerTimeoutMs: number | undefined;
 }
-
-/** What is kept of a result in the record at most, so that a record never outgrows its own limit. */
-const MAX_RESULT_BYTES = 262_144;
 
 const schema = z.strictObject({
   directory: z

@@ -3,7 +3,9 @@ import { systemClock } from './clock.js';
 import { type ImportReport, importRecords } from './legacy/import.js';
 
 import { createParser } from './legacy/index.js';
-import { openFileStore, readRecords } from './store/file-store.js';
+import { type FileStore, openFileStore, readRecords } from './store/file-store.js';
+import { jsonBytes } from './task/json.js';
+import { MAX_RESULT_BYTES, type TaskRecord } from './task/record.js';
 import type { UnknownTask } from './task/types.js';
 
 /** What `readTasks` found. */
@@ -40,18 +42,28 @@ export async function importTasks(directory: string | URL, records: readonly unk
     onError: (error) => process.emitWarning(error),
   });
   try {
-    const { records: present, unavailableIds } = await store.load();
+    const { records: present, rejected, unavailableIds } = await store.load();
+    // Nobody listens here, and the next owner will not meet them again.
+    for (const { path, reason } of rejected) process.emitWarning(`${path} is no record: ${reason}`, 'RejectedRecord');
     const ids = new Set([...present.map((record) => record.taskId), ...unavailableIds]);
     return await importRecords(records, {
       parse,
       now: systemClock.now,
       exists: (taskId) => ids.has(taskId),
       write: async (record) => {
-        await store.put(record);
+        await store.put(await withResultAside(record, store));
         ids.add(record.taskId);
       },
     });
   } finally {
     await store.release();
   }
+}
+
+/** A large result goes to its own file first, as that of a task which ends here. */
+async function withResultAside(record: TaskRecord, store: FileStore): Promise<TaskRecord> {
+  const { result, ...rest } = record;
+  if (result === undefined || jsonBytes(result) <= MAX_RESULT_BYTES) return record;
+  await store.putResult(record.taskId, result);
+  return rest;
 }

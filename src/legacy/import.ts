@@ -79,7 +79,9 @@ function readForImport(value: unknown, target: ImportTarget): TaskRecord | strin
   try {
     const record = target.parse(toJson(value, 'record'));
     if (!isSupported(record)) throw new RecordError('written by a newer version');
-    const bytes = jsonBytes(record);
+    // Its result may go to a file of its own.
+    const { result: _, ...rest } = record;
+    const bytes = jsonBytes(rest);
     if (bytes > MAX_RECORD_BYTES - SETTLED_MARGIN_BYTES)
       throw new RecordError(`has ${bytes} bytes, more than a record may have`);
     return record;

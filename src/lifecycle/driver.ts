@@ -2,6 +2,7 @@ import type { Clock } from '../clock.js';
 import type { Probe } from '../task/kind.js';
 import { detailsFit } from '../task/kind.js';
 import { show } from '../task/problems.js';
+import type { TaskRecord } from '../task/record.js';
 import { describeError } from '../task/task-error.js';
 import type { Awaitable, JsonObject } from '../task/types.js';
 import { type Core, toTaskError } from './core.js';
@@ -85,20 +86,24 @@ export function newDetails(entry: Entry, found: Found): JsonObject | undefined {
 export async function record(core: Core, entry: Entry, found: Found): Promise<void> {
   const patch = newDetails(entry, found);
   const waiting = found.state === 'waiting' ? found.prompt : undefined;
-  const asksAnew = waiting !== undefined && entry.record.waitingFor?.prompt !== waiting;
-  const resumes = waiting === undefined && entry.record.status === 'waiting';
-  if (!patch && !asksAnew && !resumes) return;
+  // Asked again in its turn: an answer may have resumed the task meanwhile.
+  const asks = (task: TaskRecord) => waiting !== undefined && task.waitingFor?.prompt !== waiting;
+  const goesOn = (task: TaskRecord) => waiting === undefined && task.status === 'waiting';
+  if (!patch && !asks(entry.record) && !goesOn(entry.record)) return;
+  let event: 'task:waiting' | 'task:resumed' | 'task:updated' = 'task:updated';
   await core.ledger.change(
     entry,
     (task) => {
-      if (!entry.active) return undefined;
+      const [asksAnew, resumes] = [asks(task), goesOn(task)];
+      if (!entry.active || !(patch || asksAnew || resumes)) return undefined;
+      event = asksAnew ? 'task:waiting' : resumes ? 'task:resumed' : 'task:updated';
       const { waitingFor: _, ...rest } = task;
       const base = withRoom({ ...(resumes || asksAnew ? rest : task), details: { ...task.details, ...patch } });
       if (asksAnew)
-        return { ...base, status: 'waiting', waitingFor: { prompt: waiting, requestedAt: core.clock.now() } };
+        return { ...base, status: 'waiting', waitingFor: { prompt: waiting!, requestedAt: core.clock.now() } };
       return resumes ? { ...base, status: 'running' } : base;
     },
-    (task) => core.emit(asksAnew ? 'task:waiting' : resumes ? 'task:resumed' : 'task:updated', { task }),
+    (task) => core.emit(event, { task }),
   );
 }
 

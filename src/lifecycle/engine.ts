@@ -11,6 +11,7 @@ import { createProcessKind, type ProcessSupport } from '../process/process-kind.
 import { Slices, sortInSlices } from '../store/slices.js';
 import { detailsFit, type KindRuntime, runtimeOf } from '../task/kind.js';
 import { isSupported, type TaskRecord } from '../task/record.js';
+import { isTerminalStatus } from '../task/status.js';
 import { Slots } from './capacity.js';
 import { type Core, isOver, toTaskError } from './core.js';
 import { Deadlines } from './deadlines.js';
@@ -24,7 +25,7 @@ import { Queue } from './queue.js';
 import { Reconciler } from './reconciler.js';
 import { Recovery } from './recovery.js';
 import { Registration } from './registration.js';
-import { Retention } from './retention.js';
+import { isPrunable, Retention } from './retention.js';
 import { Settlement } from './settlement.js';
 import { Stopping } from './stopping.js';
 
@@ -81,7 +82,6 @@ export class Engine {
       launcher: this.#launcher,
       queue: this.queue,
       progress: this.#progress,
-      resumeStop: (entry) => this.stopping.resume(entry),
     });
     this.looker = new Looker(core, this.settlement, recovery);
     this.stopping = new Stopping(core, this.looker, this.settlement, this.queue, this.#deadlines);
@@ -90,11 +90,12 @@ export class Engine {
     this.outbox = this.#createOutbox();
     this.reconciler = new Reconciler(core, {
       candidates: () => this.#candidates(),
-      look: async (entry) => {
-        const result = await this.looker.look(entry);
-        this.#deadlines.check(entry);
-        return result;
-      },
+      look: (entry) =>
+        this.looker.look(entry).finally(() => {
+          // Also where the look failed, or what it found could not be written: a stop and a deadline are carried out all the same.
+          this.#deadlines.check(entry);
+          this.stopping.resume(entry);
+        }),
       afterPass: () => {
         this.queue.retry();
         return this.retention.enforce();
@@ -109,7 +110,10 @@ export class Engine {
       foreground: this.foreground,
       owe: (names) => this.outbox.owe(names),
       stopForCaller: (entry, reason) =>
-        this.#inBackground(this.stopping.begin(entry, { cause: 'user', reason }), entry.taskId),
+        this.#inBackground(
+          this.stopping.begin(entry, { cause: 'user', reason, isWanted: () => !entry.record.detached }),
+          entry.taskId,
+        ),
       onRegistered: () => this.reconciler.schedule(),
       unavailableIds: this.#unavailableIds,
     });
@@ -121,7 +125,13 @@ export class Engine {
       {
         clock: core.clock,
         get: (taskId) => core.table.get(taskId)?.view,
-        change: async (taskId, next) => core.ledger.change(core.table.expect(taskId), next),
+        change: async (taskId, next) => {
+          const record = await core.ledger.change(core.table.expect(taskId), next);
+          // Its last debt may have been what kept it.
+          if (isTerminalStatus(record.status) && isPrunable(record))
+            this.#inBackground(this.retention.enforce(), taskId);
+          return record;
+        },
         emit: (event, payload) => core.emit(event, payload as never),
         report: (error) => core.report(error, error.taskId),
         readOutput: (taskId, options) => readWindow(core.store.layout.outputPath(taskId), options),
@@ -241,7 +251,7 @@ export class Engine {
     const action =
       !detached && detachOnTimeout
         ? this.foreground.detach(entry, true)
-        : this.stopping.begin(entry, { cause: 'deadline' });
+        : this.stopping.begin(entry, { cause: 'deadline', isWanted: () => this.#deadlines.overdue(entry) });
     this.#inBackground(action, entry.taskId);
   }
 

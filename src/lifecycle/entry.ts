@@ -42,6 +42,13 @@ export interface LiveRun {
   close(): Promise<void>;
 }
 
+/** A `start` that has not answered yet. */
+export interface Launching {
+  /** Resolves once the task was launched, or its launch has failed and that is on record. */
+  readonly over: Promise<void>;
+  abort(reason: unknown): void;
+}
+
 /** What memory knows and the record does not hold yet: the next write of the record carries it. */
 export interface Unwritten {
   progress?: Progress;
@@ -65,6 +72,7 @@ export class Entry {
   orphaned: boolean;
   slot: Hold | undefined;
   run: LiveRun | undefined;
+  launching: Launching | undefined;
   /** Judged, and not on disk yet. It never changes again. */
   outcome: Outcome | undefined;
   /** What `recover` answered, until the attempt that it asks for is on record. */

@@ -5,7 +5,6 @@
 
 import { BackgroundTaskError } from '../errors.js';
 import { OutputLog } from '../output/append.js';
-import { toJson } from '../task/json.js';
 import type { KindRuntime, RunContext } from '../task/kind.js';
 import type { TaskRecord } from '../task/record.js';
 import { checkSchema } from '../task/schema.js';
@@ -15,8 +14,8 @@ import type { Core } from './core.js';
 import type { Entry, LiveRun, Outcome } from './entry.js';
 import { without, withRoom } from './ledger.js';
 import type { ProgressReports } from './progress.js';
-import { completion, detailPatch, failure } from './settlement.js';
-import { checkDetails } from './spec-parser.js';
+import { completion, failure } from './settlement.js';
+import { checkDetails, jsonObject, jsonValue } from './spec-parser.js';
 
 type RunFunction = (context: RunContext<JsonObject>) => unknown;
 
@@ -127,7 +126,7 @@ export class InProcessRun implements LiveRun {
   }
 
   async #updateDetails(patch: object): Promise<void> {
-    const json = detailPatch(patch);
+    const json = jsonObject(patch, 'details');
     await this.#core.ledger.change(
       this.#entry,
       (record) => {
@@ -139,11 +138,11 @@ export class InProcessRun implements LiveRun {
     );
   }
 
-  #requestInput(
+  async #requestInput(
     prompt: string,
     options: { data?: JsonValue | undefined; schema?: StandardSchema | undefined } = {},
   ): Promise<unknown> {
-    const data = options.data === undefined ? undefined : toJson(options.data, 'data');
+    const data = options.data === undefined ? undefined : jsonValue(options.data, 'data');
     const answer = this.#questions.then(() => this.#ask(String(prompt), data, options.schema));
     this.#questions = answer.catch(() => undefined); // the asker hears of it; the next question is asked all the same
     return answer;
@@ -199,13 +198,20 @@ export class InProcessRun implements LiveRun {
   }
 }
 
-/** Puts an answer on record and the task back to `running`. */
-export function resume(core: Core, entry: Entry, value: JsonValue): Promise<TaskRecord> {
+/** Puts an answer on record and the task back to `running`. Where `whenResumed` is `'leave'`, a probe may have done so already. */
+export function resume(
+  core: Core,
+  entry: Entry,
+  value: JsonValue,
+  whenResumed: 'throw' | 'leave' = 'throw',
+): Promise<TaskRecord> {
   return core.ledger.change(
     entry,
     (record) => {
-      if (record.status !== 'waiting')
+      if (record.status !== 'waiting') {
+        if (whenResumed === 'leave') return undefined;
         throw new BackgroundTaskError('TASK_NOT_WAITING', 'the task waits for nothing', { taskId: entry.taskId });
+      }
       const lastInput = { prompt: record.waitingFor?.prompt ?? '', value, answeredAt: core.clock.now() };
       return withRoom({ ...without(record, 'waitingFor'), status: 'running', lastInput });
     },
@@ -214,7 +220,7 @@ export function resume(core: Core, entry: Entry, value: JsonValue): Promise<Task
 }
 
 /** `AbortError`, or `TimeoutError` for a deadline; its `cause` is the stop on record. */
-function abortReason(stop: TaskStop): DOMException {
+export function abortReason(stop: TaskStop): DOMException {
   const name = stop.cause === 'deadline' ? 'TimeoutError' : 'AbortError';
   const reason = new DOMException(stop.reason ?? `the task was stopped (${stop.cause})`, name);
   Object.defineProperty(reason, 'cause', { value: stop, configurable: true });

@@ -32,7 +32,9 @@ export class Launcher {
   readonly #deadlines: Deadlines;
   readonly #progress: ProgressReports;
   readonly #hint: (entry: Entry) => void;
-  readonly #closing = new AbortController();
+  /** Of launches under way. */
+  readonly #controllers = new Set<AbortController>();
+  #closed: DOMException | undefined;
 
   constructor(
     core: Core,
@@ -50,7 +52,8 @@ export class Launcher {
 
   /** Tells launches under way that the manager closes. */
   close(): void {
-    this.#closing.abort(new DOMException('the manager is closing', 'AbortError'));
+    this.#closed ??= new DOMException('the manager is closing', 'AbortError');
+    for (const controller of this.#controllers) controller.abort(this.#closed);
   }
 
   /** The record of a task whose work begins now. */
@@ -78,10 +81,26 @@ export class Launcher {
   }
 
   async #start(launch: Launch, start: NonNullable<KindRuntime['start']>): Promise<void> {
+    const { entry } = launch;
+    const controller = new AbortController();
+    this.#controllers.add(controller);
+    if (this.#closed) controller.abort(this.#closed);
+    const started = this.#callStart(launch, start, controller.signal);
+    const over = started.catch(() => undefined); // whoever launches hears of it
+    entry.launching = { over, abort: (reason) => controller.abort(reason) };
+    try {
+      await started;
+    } finally {
+      entry.launching = undefined;
+      this.#controllers.delete(controller);
+    }
+  }
+
+  async #callStart(launch: Launch, start: NonNullable<KindRuntime['start']>, signal: AbortSignal): Promise<void> {
     const { entry, kind, input } = launch;
     let learnt: object | undefined;
     try {
-      learnt = (await start(await this.#context(entry), input)) ?? undefined;
+      learnt = (await start(await this.#context(entry, signal), input)) ?? undefined;
     } catch (error) {
       if (!launch.callerWaits && this.#gaveUpToClose(error)) return this.giveUp(entry);
       throw await this.#failed(launch, error);
@@ -91,8 +110,7 @@ export class Launcher {
   }
 
   #gaveUpToClose(error: unknown): boolean {
-    const { aborted, reason } = this.#closing.signal;
-    return aborted && (error === reason || asError(error).name === 'AbortError');
+    return this.#closed !== undefined && (error === this.#closed || asError(error).name === 'AbortError');
   }
 
   /** The manager closes before this work began: it ends as what was still queued does. */
@@ -105,7 +123,7 @@ export class Launcher {
     });
   }
 
-  async #context(entry: Entry) {
+  async #context(entry: Entry, signal: AbortSignal) {
     const { layout } = this.#core.store;
     const folder = layout.taskDir(entry.taskId);
     // The umask may take rights away that we need.
@@ -123,7 +141,7 @@ export class Launcher {
       attempt: record.attempt,
       details: record.details,
       outputPath,
-      signal: this.#closing.signal,
+      signal,
       task: view,
     };
   }

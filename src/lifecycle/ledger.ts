@@ -5,6 +5,13 @@ import { isSupported, MAX_RECORD_BYTES, type TaskRecord } from '../task/record.j
 import { isTerminalStatus } from '../task/status.js';
 import type { Entry } from './entry.js';
 
+/** Called after every write. */
+interface LedgerHooks {
+  /** Before the change is announced, so that a listener who asks is told what it hears. */
+  readonly written: (entry: Entry) => void;
+  readonly announced: (entry: Entry) => void;
+}
+
 /**
  * Every change of a record goes through here: one at a time for each task, durable before memory shows it, and announced after that.
  * A write that fails leaves memory as it was.
@@ -12,13 +19,12 @@ import type { Entry } from './entry.js';
 export class Ledger {
   readonly #store: TaskStore;
   readonly #turns = new Map<Entry, Promise<unknown>>();
-  readonly #onChanged: (entry: Entry) => void;
+  readonly #hooks: LedgerHooks;
   #closed: BackgroundTaskError | undefined;
 
-  /** `onChanged` is called after every write. */
-  constructor(store: TaskStore, onChanged: (entry: Entry) => void) {
+  constructor(store: TaskStore, hooks: LedgerHooks) {
     this.#store = store;
-    this.#onChanged = onChanged;
+    this.#hooks = hooks;
   }
 
   /**
@@ -33,12 +39,14 @@ export class Ledger {
     return this.#inTurn(entry, () => this.#change(entry, next, announce));
   }
 
-  /** Removes the record and all that belongs to it; what was to be written after that is refused. */
-  remove(entry: Entry): Promise<void> {
+  /** Removes the record and all that belongs to it, if it still may go; what was to be written after that is refused. */
+  remove(entry: Entry, mayGo: (record: TaskRecord) => boolean): Promise<boolean> {
     return this.#inTurn(entry, async () => {
       if (this.#closed) throw this.#closed;
+      if (!mayGo(entry.record)) return false;
       await this.#store.remove(entry.taskId);
       entry.removed = true;
+      return true;
     });
   }
 
@@ -88,8 +96,9 @@ export class Ledger {
     if (!changed) return entry.view;
     await this.#store.put(deepFreeze(changed));
     entry.wrote(changed, carried);
+    this.#hooks.written(entry);
     announce?.(entry.view);
-    this.#onChanged(entry);
+    this.#hooks.announced(entry);
     return entry.view;
   }
 }

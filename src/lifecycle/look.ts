@@ -27,12 +27,15 @@ export class Looker {
   }
 
   /** Throws what the probe threw: then nothing was settled. */
-  look(entry: Entry): Promise<LookResult> {
+  async look(entry: Entry): Promise<LookResult> {
+    // There is nothing to look at before `start` has answered, and however long that takes, nobody else waits for it.
+    if (entry.launching) return 'active';
     return entry.exclusive(() => this.lookNow(entry));
   }
 
   /** Somebody thinks that something happened: looks soon, once for any number of hints. Resolves with what came of it, if it was this one. */
   async hint(entry: Entry): Promise<LookResult | undefined> {
+    if (entry.launching) return 'active';
     if (this.#hinted.has(entry)) return undefined;
     this.#hinted.add(entry);
     try {
@@ -70,7 +73,7 @@ export class Looker {
 
   /** The work died with its owner: its kind may know how to take it up again, or it is lost. */
   async #bury(entry: Entry, finding?: Extract<Finding, { ended: true }>): Promise<LookResult> {
-    if (await this.#recovery.recover(entry)) return 'active';
+    if (await this.#recovery.recover(entry)) return entry.active ? 'active' : 'settled';
     return this.#settle(entry, finding);
   }
 

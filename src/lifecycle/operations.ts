@@ -4,7 +4,7 @@ import type { DeliveryEntry } from '../hooks/types.js';
 import { followFile } from '../output/follow.js';
 import type { OutputWindow, ReadOutputOptions } from '../output/types.js';
 import { readWindow } from '../output/window.js';
-import { compileFilter, type TaskFilter } from '../task/filter.js';
+import { compileFilter, type TaskFilter, withForeground } from '../task/filter.js';
 import { NotJsonError, toJson } from '../task/json.js';
 import type { TaskRecord } from '../task/record.js';
 import type { HookState, JsonValue } from '../task/types.js';
@@ -21,8 +21,8 @@ export class Operations {
   readonly #core: Core;
   readonly #engine: Engine;
 
-  /** Tasks whose question is being answered: each takes one answer. */
-  readonly #answering = new Set<Entry>();
+  /** Answers under way. One that comes meanwhile waits: the question is still open where the first is refused. */
+  readonly #answering = new WeakMap<Entry, Promise<unknown>>();
 
   constructor(core: Core, engine: Engine) {
     this.#core = core;
@@ -50,7 +50,7 @@ export class Operations {
 
   async waitForAny(named: readonly Entry[] | undefined, options: WaitOptions): Promise<TaskRecord | undefined> {
     const entries = named ?? this.#core.table.active();
-    const first = () => entries.find((entry) => !entry.active);
+    const first = () => firstEnded(entries);
     options.signal?.throwIfAborted();
     if (entries.length === 0) return undefined;
     const ids = entries.map((entry) => entry.taskId);
@@ -58,9 +58,10 @@ export class Operations {
   }
 
   waitForIdle({ filter, ...options }: WaitOptions & { filter?: TaskFilter | undefined }): Promise<boolean> {
-    const matches = compileFilter({ includeForeground: true, ...filter });
+    const matches = compileFilter(withForeground(filter));
     const idle = () => {
       for (const entry of this.#core.table.allActive()) if (entry.kind && matches(entry.view)) return undefined;
+      for (const record of this.#engine.registration.underWay()) if (matches(record)) return undefined;
       return true;
     };
     return this.#core.waits.until<boolean>(undefined, idle, options, () => false);
@@ -86,7 +87,7 @@ export class Operations {
   }
 
   async stopAll(filter: TaskFilter | undefined, request: StopRequest): Promise<TaskRecord[]> {
-    const matches = compileFilter({ includeForeground: true, ...filter });
+    const matches = compileFilter(withForeground(filter));
     const stoppable = ({ kind, view }: Entry) => (!kind?.start || kind.stop !== undefined) && matches(view);
     return Promise.all(
       this.#core.table
@@ -96,7 +97,15 @@ export class Operations {
     );
   }
 
-  async provideInput(entry: Entry, value: unknown): Promise<TaskRecord> {
+  provideInput(entry: Entry, value: unknown): Promise<TaskRecord> {
+    const before = this.#answering.get(entry) ?? Promise.resolve();
+    const answered = before.then(() => this.#provideInput(entry, value));
+    const over = answered.catch(() => undefined); // whoever answered hears of it
+    this.#answering.set(entry, over);
+    return answered;
+  }
+
+  async #provideInput(entry: Entry, value: unknown): Promise<TaskRecord> {
     const { taskId } = entry;
     if (entry.record.status !== 'waiting') {
       throw new BackgroundTaskError('TASK_NOT_WAITING', `the task is ${entry.record.status}, and waits for nothing`, {
@@ -104,15 +113,7 @@ export class Operations {
       });
     }
     if (entry.working.stop) throw new BackgroundTaskError('TASK_NOT_WAITING', 'the task is being stopped', { taskId });
-    const answer = inputOf(value, taskId);
-    if (this.#answering.has(entry))
-      throw new BackgroundTaskError('TASK_NOT_WAITING', 'another answer is on its way', { taskId });
-    this.#answering.add(entry);
-    try {
-      return await this.#answer(entry, answer);
-    } finally {
-      this.#answering.delete(entry);
-    }
+    return this.#answer(entry, inputOf(value, taskId));
   }
 
   async #answer(entry: Entry, answer: JsonValue): Promise<TaskRecord> {
@@ -141,7 +142,7 @@ export class Operations {
       });
     }
     // A probe may have seen already that the work goes on.
-    return entry.record.status === 'waiting' ? resume(this.#core, entry, answer) : entry.view;
+    return resume(this.#core, entry, answer, 'leave');
   }
 
   async readOutput(entry: Entry, options: ReadOutputOptions | undefined): Promise<OutputWindow> {
@@ -190,6 +191,16 @@ export class Operations {
     const few = filter.state === 'pending' || filter.state === 'failed';
     return this.#engine.outbox.list(records(few ? this.#core.table.owing() : this.#core.table.all()), filter);
   }
+}
+
+/** Of those that have ended, who ended first. */
+function firstEnded(entries: readonly Entry[]): Entry | undefined {
+  return entries
+    .filter((entry) => !entry.active)
+    .reduce<Entry | undefined>(
+      (first, entry) => (first && first.record.endedAt! <= entry.record.endedAt! ? first : entry),
+      undefined,
+    );
 }
 
 function inputOf(value: unknown, taskId: string): JsonValue {

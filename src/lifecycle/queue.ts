@@ -11,6 +11,8 @@ import type { Launch, Launcher } from './launch.js';
 /** A place in the queue. */
 export interface Place {
   readonly group: string | undefined;
+  /** Places are served in this order, which is that of registration. */
+  readonly seq: number;
   /** The task, once it is on record. */
   launch: Launch | undefined;
   slot: Hold | undefined;
@@ -26,6 +28,7 @@ export class Queue {
   readonly #deferred = new Set<Place>();
   /** Launches under way. */
   readonly #launches = new Set<Promise<void>>();
+  #lastSeq = -1;
   #open = true;
 
   constructor(core: Core, slots: Slots, launcher: Launcher) {
@@ -34,11 +37,20 @@ export class Queue {
     this.#launcher = launcher;
   }
 
-  /** Takes the last place. */
-  enter(group: string | undefined): Place {
-    const place: Place = { group, launch: undefined, slot: undefined };
+  /** Takes the place behind all that were registered before. */
+  enter(group: string | undefined, seq: number): Place {
+    const place: Place = { group, seq, launch: undefined, slot: undefined };
     this.#places.add(place);
+    // Only after a restart does anybody come who was there before others.
+    if (seq < this.#lastSeq) this.#insert([]);
+    this.#lastSeq = Math.max(seq, this.#lastSeq);
     return place;
+  }
+
+  #insert(places: Iterable<Place>): void {
+    const sorted = [...this.#places, ...places].sort((a, b) => a.seq - b.seq);
+    this.#places.clear();
+    for (const place of sorted) this.#places.add(place);
   }
 
   /** The task of this place is on record, and may start. */
@@ -72,7 +84,7 @@ export class Queue {
 
   /** For a reconcile: tries everything again. */
   retry(): void {
-    for (const place of this.#deferred) this.#places.add(place);
+    this.#insert(this.#deferred);
     this.#deferred.clear();
     this.drain();
   }

@@ -15,7 +15,7 @@ import { detached } from './foreground.js';
 import type { Launcher } from './launch.js';
 import { without } from './ledger.js';
 import type { ProgressReports } from './progress.js';
-import type { Queue } from './queue.js';
+import type { Place, Queue } from './queue.js';
 
 interface Parts {
   readonly slots: Slots;
@@ -23,8 +23,6 @@ interface Parts {
   readonly launcher: Launcher;
   readonly queue: Queue;
   readonly progress: ProgressReports;
-  /** A stop that the dead owner had on record is carried on. */
-  readonly resumeStop: (entry: Entry) => void;
 }
 
 export class Recovery {
@@ -51,18 +49,23 @@ export class Recovery {
       },
     );
     this.#parts.deadlines.arm(entry);
-    if (entry.working.stop) this.#parts.resumeStop(entry);
   }
 
   /** Whether the task's kind took it up again. Asked once for each death of an owner: the next attempt is on record before it begins. */
   async recover(entry: Entry): Promise<boolean> {
     const { kind } = entry;
     if (!kind?.recover || entry.working.stop) return false;
-    entry.recovery ??= await this.#ask(entry, kind, kind.recover);
-    if (!entry.recovery) return false;
-    await this.#takeUp(entry, kind, entry.recovery.input);
-    entry.recovery = undefined;
-    return true;
+    // Its place in the queue first: whoever answers sooner does not overtake.
+    const place = entry.record.status === 'queued' ? this.#parts.queue.enter(entry.record.group, entry.seq) : undefined;
+    try {
+      entry.recovery ??= await this.#ask(entry, kind, kind.recover);
+      if (!entry.recovery) return false;
+      await this.#takeUp(entry, kind, entry.recovery.input, place);
+      entry.recovery = undefined;
+      return true;
+    } finally {
+      if (place && !place.launch) this.#parts.queue.leave(place);
+    }
   }
 
   async #ask(
@@ -80,14 +83,14 @@ export class Recovery {
     }
   }
 
-  async #takeUp(entry: Entry, kind: KindRuntime, input: unknown): Promise<void> {
+  async #takeUp(entry: Entry, kind: KindRuntime, input: unknown, place: Place | undefined): Promise<void> {
     const launch = { entry, kind, input, callerWaits: false };
     const owner = this.#core.store.owner;
-    if (entry.record.status === 'queued') {
+    if (place) {
       await this.#core.ledger.change(entry, (record) => ({ ...record, owner }));
       entry.orphaned = false;
       this.#parts.deadlines.arm(entry);
-      this.#parts.queue.fill(this.#parts.queue.enter(entry.record.group), launch);
+      this.#parts.queue.fill(place, launch);
       return;
     }
     await this.#core.store.clear(entry.taskId);

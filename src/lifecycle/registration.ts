@@ -46,6 +46,7 @@ export class Registration {
   readonly #parts: Parts;
   /** Registrations under way, by id and by idempotency key. */
   readonly #ids = new Set<string>();
+  readonly #unwritten = new Set<TaskRecord>();
   readonly #keys = new Map<string, { readonly kind: string; readonly done: Promise<unknown> }>();
 
   constructor(core: Core, parts: Parts) {
@@ -89,8 +90,9 @@ export class Registration {
     const taskId = this.#reserveId(spec);
     let standing: Standing | undefined;
     try {
-      standing = this.#takeSlot(spec);
-      const entry = await this.#record(spec, taskId, standing);
+      const seq = this.#core.table.nextSeq();
+      standing = this.#takeSlot(spec, seq);
+      const entry = await this.#record(spec, taskId, seq, standing);
       this.#parts.onRegistered(entry);
       return standing.place ? this.#enqueue(entry, spec, standing.place) : await this.#launch(entry, spec);
     } catch (error) {
@@ -118,7 +120,7 @@ export class Registration {
   }
 
   /** A slot, or a place in the queue; foreground work takes neither. Throws `CAPACITY_EXCEEDED`. */
-  #takeSlot({ detached, slot, group, whenFull }: ParsedSpec): Standing {
+  #takeSlot({ detached, slot, group, whenFull }: ParsedSpec, seq: number): Standing {
     const { slots, queue } = this.#parts;
     if (slot) {
       const hold = slots.claim(slot, group);
@@ -129,17 +131,28 @@ export class Registration {
     const hold = slots.tryTake(group);
     if (hold) return { slot: hold };
     if ((whenFull ?? this.#core.settings.whenFull) === 'reject') throw slots.full(group);
-    return { place: queue.enter(group) };
+    return { place: queue.enter(group, seq) };
   }
 
-  async #record(spec: OwingSpec, taskId: string, { slot, place }: Standing): Promise<Entry> {
+  async #record(spec: OwingSpec, taskId: string, seq: number, { slot, place }: Standing): Promise<Entry> {
     const fresh = this.#freshRecord(spec, taskId);
-    const entry = new Entry(fresh, this.#core.table.nextSeq(), spec.kind);
-    await this.#core.store.clear(taskId);
-    await this.#core.ledger.change(entry, (record) => (place ? { ...record } : this.#parts.launcher.begun(record)));
-    entry.slot = slot;
-    this.#core.table.add(entry);
-    return entry;
+    const entry = new Entry(fresh, seq, spec.kind);
+    this.#unwritten.add(fresh);
+    try {
+      await this.#core.store.clear(taskId);
+      await this.#core.ledger.change(entry, (record) => (place ? { ...record } : this.#parts.launcher.begun(record)));
+      entry.slot = slot;
+      this.#core.table.add(entry);
+      return entry;
+    } finally {
+      this.#unwritten.delete(fresh);
+      this.#core.waits.notify(taskId);
+    }
+  }
+
+  /** Registrations whose tasks are not on record yet. */
+  underWay(): Iterable<TaskRecord> {
+    return this.#unwritten;
   }
 
   #freshRecord(spec: OwingSpec, taskId: string): TaskRecord {

@@ -1,5 +1,5 @@
 import { Slices, sortInSlices } from '../store/slices.js';
-import { compileFilter, type TaskFilter } from '../task/filter.js';
+import { compileFilter, type TaskFilter, withForeground } from '../task/filter.js';
 import { isSupported, type TaskRecord } from '../task/record.js';
 import type { Core } from './core.js';
 import type { Entry } from './entry.js';
@@ -31,8 +31,8 @@ export class Retention {
     (entry.record.detached ? this.#ended.detached : this.#ended.foreground).add(entry);
   }
 
-  async prune({ olderThanMs = 0, keep = 0, filter = {} }: PruneOptions): Promise<string[]> {
-    const matches = compileFilter({ includeForeground: true, ...filter });
+  async prune({ olderThanMs = 0, keep = 0, filter }: PruneOptions): Promise<string[]> {
+    const matches = compileFilter(withForeground(filter));
     const before = this.#core.clock.now() - olderThanMs;
     const terminal = [...this.#core.table.all()].filter((entry) => !entry.active).sort(newestFirst);
     const chosen = terminal
@@ -98,7 +98,8 @@ export class Retention {
   #remove(entry: Entry): Promise<boolean> {
     return entry.exclusive(async () => {
       if (!this.#core.table.has(entry) || !isPrunable(entry.record)) return false;
-      await this.#core.ledger.remove(entry);
+      // Asked once more in its turn: a delivery may have been made owed again.
+      if (!(await this.#core.ledger.remove(entry, isPrunable))) return false;
       this.#core.table.remove(entry);
       this.#ended.detached.delete(entry);
       this.#ended.foreground.delete(entry);
@@ -110,22 +111,20 @@ export class Retention {
   }
 }
 
-function isPrunable(record: TaskRecord): boolean {
+export function isPrunable(record: TaskRecord): boolean {
   return (
     isSupported(record) &&
     Object.values(record.hooks).every(({ state }) => state === 'delivered' || state === 'skipped')
   );
 }
 
-/** The oldest beyond the limit that may be removed; what may not still counts. */
+/** The newest up to the limit stay; of the older ones, all that may go do. What may not go takes nobody else's place. */
 function surplus(ended: ReadonlySet<Entry>, limit: number): Entry[] {
   let excess = ended.size - limit;
   const chosen: Entry[] = [];
   for (const entry of ended) {
-    if (excess <= 0) break;
-    if (!isPrunable(entry.record)) continue;
-    chosen.push(entry);
-    excess--;
+    if (excess-- <= 0) break;
+    if (isPrunable(entry.record)) chosen.push(entry);
   }
   return chosen;
 }

@@ -80,7 +80,8 @@ function settled(record: TaskRecord, outcome: Outcome, inline: boolean): TaskRec
     ...without(record, 'waitingFor'),
     status,
     detached: record.detached || outcome.outlivedCaller === true,
-    startedAt: outcome.neverBegan ? null : record.startedAt,
+    // A later attempt that could not begin does not undo the first.
+    startedAt: outcome.neverBegan && record.attempt === 1 ? null : record.startedAt,
     endedAt: outcome.endedAt,
     details: outcome.details ? { ...record.details, ...outcome.details } : record.details,
     hooks: owesNothing(record, outcome) ? withdrawn(record.hooks) : record.hooks,
@@ -98,7 +99,7 @@ function reasonOf(stop: TaskStop | undefined, record: TaskRecord): string | unde
   if (stop?.reason !== undefined) return stop.reason;
   switch (stop?.cause) {
     case 'deadline':
-      return record.timeoutMs ? `the deadline of ${record.timeoutMs} ms passed` : 'the deadline passed';
+      return deadlineReason(record);
     case 'output_limit':
       return `the output grew beyond ${record.maxOutputBytes} bytes`;
     case 'shutdown':
@@ -106,6 +107,14 @@ function reasonOf(stop: TaskStop | undefined, record: TaskRecord): string | unde
     default:
       return undefined;
   }
+}
+
+function deadlineReason({ startedAt, timeoutMs, deadlineAt, queueTimeoutMs }: TaskRecord): string {
+  if (startedAt === null) return `it was queued for longer than ${queueTimeoutMs} ms`;
+  // Detaching may have set another one.
+  return timeoutMs && deadlineAt === startedAt + timeoutMs
+    ? `the deadline of ${timeoutMs} ms passed`
+    : 'the deadline passed';
 }
 
 /** What in-process work or a probe returned, checked: a result that cannot be kept makes the task `failed`, and says where. */

@@ -2,16 +2,16 @@
  * From a spec to the record it asks for. Everything that can be wrong with a spec is found here, before a slot is taken or a byte written.
  */
 import { z } from 'zod';
-import { BackgroundTaskError } from '../errors.js';
+import { asError, BackgroundTaskError } from '../errors.js';
 import { callable, milliseconds } from '../task/fields.js';
 import { MAX_ID_LENGTH, namePattern } from '../task/id.js';
 import { jsonBytes, NotJsonError, toJson } from '../task/json.js';
 import type { KindRuntime, SpecReader } from '../task/kind.js';
 import { describeProblems, show } from '../task/problems.js';
 import { MAX_SPEC_BYTES } from '../task/record.js';
-import { checkSchema } from '../task/schema.js';
+import { checkSchema, type SchemaVerdict } from '../task/schema.js';
 import type { Slot } from '../task/spec.js';
-import type { JsonObject } from '../task/types.js';
+import type { JsonObject, JsonValue, StandardSchema } from '../task/types.js';
 
 /** A checked spec: what goes on record, and what is only held in memory. */
 export interface ParsedSpec {
@@ -134,9 +134,28 @@ function check(schema: z.ZodType, spec: unknown): z.infer<z.ZodObject<typeof com
 
 /** Details as they go on record: JSON that satisfies the kind's schema. Throws `INVALID_SPEC`. */
 export function checkDetails(kind: KindRuntime, details: unknown): JsonObject {
-  const verdict = checkSchema(kind.details, details);
+  const verdict = checkSpec(kind.details, details);
   if (!verdict.ok) throw new BackgroundTaskError('INVALID_SPEC', `details: ${verdict.problem}`);
   return jsonObject(verdict.value, 'details');
+}
+
+function checkSpec(schema: StandardSchema, value: unknown): SchemaVerdict {
+  try {
+    return checkSchema(schema, value);
+  } catch (error) {
+    const { message } = asError(error);
+    throw new BackgroundTaskError('INVALID_SPEC', `details: the schema threw: ${message}`, { cause: error });
+  }
+}
+
+/** A deep copy of JSON. Throws `INVALID_SPEC` naming the first place that is not JSON. */
+export function jsonValue(value: unknown, at: string): JsonValue {
+  try {
+    return toJson(value, at);
+  } catch (error) {
+    if (error instanceof NotJsonError) throw new BackgroundTaskError('INVALID_SPEC', error.message, { cause: error });
+    throw error;
+  }
 }
 
 /** A deep copy of a JSON object. Throws `INVALID_SPEC` naming the first place that is not JSON. */
@@ -144,12 +163,7 @@ export function jsonObject(value: unknown, at: string): JsonObject {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw new BackgroundTaskError('INVALID_SPEC', `${at}: expected an object, got ${show(value)}`);
   }
-  try {
-    const json = toJson(value, at);
-    if (typeof json === 'object' && json !== null && !Array.isArray(json)) return json as JsonObject;
-  } catch (error) {
-    if (error instanceof NotJsonError) throw new BackgroundTaskError('INVALID_SPEC', error.message, { cause: error });
-    throw error;
-  }
+  const json = jsonValue(value, at);
+  if (typeof json === 'object' && json !== null && !Array.isArray(json)) return json as JsonObject;
   throw new BackgroundTaskError('INVALID_SPEC', `${at}: expected an object, got ${show(value)}`);
 }

@@ -11,6 +11,7 @@ import type { StopCause, TaskStop } from '../task/types.js';
 import { type Core, expectManaged, isOver, toTaskError } from './core.js';
 import type { Deadlines } from './deadlines.js';
 import { type Entry, withdrawn } from './entry.js';
+import { abortReason } from './in-process.js';
 import type { Looker } from './look.js';
 import type { Queue } from './queue.js';
 import type { Settlement } from './settlement.js';
@@ -27,7 +28,12 @@ export interface StopOptions {
 
 export interface StopRequest extends StopOptions {
   readonly cause: StopCause;
+  /** Asked when the task's turn has come: a launch or a detach may have made the stop pointless. Default: it is wanted. */
+  readonly isWanted?: () => boolean;
 }
+
+/** A `start` that takes longer is told of a stop; until then the stop waits for what it launches. */
+const LAUNCH_PATIENCE_MS = 100;
 
 /** Between two looks at work that is being stopped: not every end of a tree makes itself heard. */
 const FIRST_LOOK_MS = 10;
@@ -58,36 +64,53 @@ export class Stopping {
   }
 
   /** Resolves once the stop is on record and under way, or the task has ended. */
-  begin(entry: Entry, request: StopRequest): Promise<void> {
-    return entry.exclusive(async () => {
-      if (!entry.active) return;
-      const kind = expectManaged(entry);
-      if (entry.record.status === 'queued') return this.#dequeue(entry, request);
-      if (!canStop(kind) && request.cause === 'user') {
-        throw new BackgroundTaskError(
-          'INVALID_SPEC',
-          `tasks of the kind "${kind.name}" cannot be stopped: the kind defines no stop`,
-          { taskId: entry.taskId },
-        );
-      }
-      const graceMs = request.graceMs ?? this.#core.settings.stopGraceMs;
-      await this.#lookFirst(entry);
-      // What has ended is never called stopped, even while its outcome cannot be written.
-      if (!entry.active) return;
-      if (entry.outcome) {
-        if (request.skipHooks) entry.note({ skipHooks: true });
-        return;
-      }
-      await this.#record(entry, request);
-      this.#deadlines.clear(entry);
-      if (canStop(kind)) this.#carryOut(entry, graceMs);
-    });
+  async begin(entry: Entry, request: StopRequest): Promise<void> {
+    if (entry.launching) await this.#interrupt(entry, request);
+    return entry.exclusive(() => this.#begin(entry, request));
   }
 
-  /** Carries on with a stop that is on record already: the owner that wrote it died. */
+  /** A launch that hangs must not keep a stop from being put on record, nor from reaching whoever launches. */
+  async #interrupt(entry: Entry, request: StopRequest): Promise<void> {
+    const { launching } = entry;
+    if (!launching || (!canStop(expectManaged(entry)) && request.cause === 'user')) return;
+    const over = new AbortController();
+    await Promise.race([
+      launching.over,
+      delay(this.#core.clock, LAUNCH_PATIENCE_MS, over.signal).catch(() => undefined), // it was launched
+    ]);
+    over.abort();
+    if (entry.launching !== launching || request.isWanted?.() === false) return;
+    await this.#record(entry, request);
+    launching.abort(abortReason(entry.working.stop!));
+  }
+
+  async #begin(entry: Entry, request: StopRequest): Promise<void> {
+    if (!entry.active || request.isWanted?.() === false) return;
+    const kind = expectManaged(entry);
+    if (entry.record.status === 'queued') return this.#dequeue(entry, request);
+    if (!canStop(kind) && request.cause === 'user') {
+      throw new BackgroundTaskError(
+        'INVALID_SPEC',
+        `tasks of the kind "${kind.name}" cannot be stopped: the kind defines no stop`,
+        { taskId: entry.taskId },
+      );
+    }
+    const graceMs = request.graceMs ?? this.#core.settings.stopGraceMs;
+    // Before the look: what that finds ended owes no hook either.
+    if (request.skipHooks) entry.note({ skipHooks: true });
+    await this.#lookFirst(entry);
+    // What has ended is never called stopped, even while its outcome cannot be written.
+    if (!entry.active || entry.outcome) return;
+    await this.#record(entry, request);
+    this.#deadlines.clear(entry);
+    if (canStop(kind)) this.#carryOut(entry, graceMs);
+  }
+
+  /** Carries on with a stop that is on record already, and that nobody carries out: the owner that wrote it died. */
   resume(entry: Entry): void {
     const { stop } = entry.working;
-    if (!stop || !entry.kind || !canStop(entry.kind)) return;
+    if (!stop || !entry.kind || !canStop(entry.kind) || !entry.active) return;
+    if (entry.launching || this.#campaigns.has(entry) || this.#over.signal.aborted) return;
     const { stopGraceMs } = this.#core.settings;
     const dueIn = stop.requestedAt + stopGraceMs - this.#core.clock.now();
     this.#carryOut(entry, Math.min(Math.max(dueIn, 0), stopGraceMs));

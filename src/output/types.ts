@@ -1,5 +1,6 @@
 /**
- * Which part of an output to read. Without any: from the start. `maxBytes` (default 65,536, at least 4) bounds what is read. `offset` and
+ * Which part of an output to read. Without any: from the start. `maxBytes` (default 65,536; at least 1, but a character that is larger
+ * comes whole; `Infinity`: as much as any window has) bounds what is read. `offset` and
  * `tailBytes` are in bytes; an offset within a character moves on to the next one. `tailLines` is the last n lines, or as much of their end
  * as `maxBytes` allows; the newline at the very end begins no line. No window is larger than 64 MiB, whatever was asked for: read on at
  * `nextOffset`.

@@ -79,7 +79,7 @@ async function readFrom(
   const asked = await startOf(file, sizeThen, wanted);
   // Three bytes before and one behind tell whether the ends lie within a character; the start may move on by up to three.
   const from = Math.max(0, asked - MARGIN);
-  const to = Math.min(sizeThen, asked + MARGIN + wanted.maxBytes + 1);
+  const to = Math.min(sizeThen, asked + MARGIN + Math.max(wanted.maxBytes, MAX_CHARACTER_BYTES) + 1);
   const bytes = await readRange(file, from, to);
   // A file that became shorter meanwhile ends where the reading did.
   const size = bytes.length < to - from ? from + bytes.length : sizeThen;
@@ -103,7 +103,12 @@ function cut(
   grows: boolean,
 ): { start: number; end: number } {
   const start = nextBoundary(bytes, asked);
-  if (start + maxBytes < bytes.length) return { start, end: previousBoundary(bytes, start + maxBytes) };
+  if (start + maxBytes < bytes.length) {
+    const end = previousBoundary(bytes, start + maxBytes);
+    // A character that is larger than the window comes whole: a reader must get on.
+    if (end > start || maxBytes === 0) return { start, end };
+    if (nextBoundary(bytes, start + 1) < bytes.length) return { start, end: nextBoundary(bytes, start + 1) };
+  }
   const end = bytes.length - (grows ? bytesOfOpenCharacter(bytes, bytes.length) : 0);
   // Within the incomplete character at the end: a tail begins before it, so that reading on gives the whole of it.
   return kind === 'offset' ? { start, end: Math.max(start, end) } : { start: Math.min(start, end), end };
@@ -166,14 +171,20 @@ function parseOptions(options: unknown): Wanted {
   if (kinds.length > 1) throw invalid(`expected one of offset, tailBytes and tailLines, got ${kinds.join(' and ')}`);
   const kind = kinds[0] ?? 'offset';
   const amount = integer(kind, given[kind], 0, 0);
-  if (kind !== 'tailBytes')
-    return { kind, amount, maxBytes: atMost(integer('maxBytes', maxBytes, MAX_CHARACTER_BYTES, DEFAULT_WINDOW_BYTES)) };
+  if (kind !== 'tailBytes') return { kind, amount, maxBytes: atMost(bytesOf(maxBytes)) };
   if (maxBytes !== undefined) throw invalid('expected tailBytes without maxBytes, got both');
   return { kind, amount, maxBytes: atMost(amount) };
 }
 
 function atMost(bytes: number): number {
   return Math.min(bytes, MAX_WINDOW_BYTES);
+}
+
+/** `Infinity`: as much as any window has. */
+function bytesOf(maxBytes: unknown): number {
+  return maxBytes === Number.POSITIVE_INFINITY
+    ? MAX_WINDOW_BYTES
+    : integer('maxBytes', maxBytes, 1, DEFAULT_WINDOW_BYTES);
 }
 
 function integer(name: string, value: unknown, least: number, byDefault: number): number {

@@ -1,4 +1,5 @@
-import { readdir } from 'node:fs/promises';
+import { lstat, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { type Clock, systemClock } from '../clock.js';
 import { asError } from '../errors.js';
@@ -7,7 +8,7 @@ import type { TaskRecord } from '../task/record.js';
 import type { RejectedRecord } from './contract.js';
 import { storageFailed, unlessCode } from './failure.js';
 import { directoryPath } from './folders.js';
-import type { Layout } from './layout.js';
+import { Layout } from './layout.js';
 import type { ParseRecord } from './record-file.js';
 import { moveAside } from './reject.js';
 import { type BadEntry, type Scan, scanDirectory } from './scan.js';
@@ -26,7 +27,9 @@ export interface Loaded {
 
 /** Reads every record, sets aside what is none, sweeps what dead owners left. Only for the owner. */
 export async function loadRecords(layout: Layout, parse: ParseRecord, clock: Clock): Promise<Loaded> {
-  const scan = await scanDirectory(layout.directory, parse, clock);
+  // Where this cannot be read, the sweep below meets it again and reports it.
+  const aside = await setAsideIn(layout.rejectedDir).catch(() => new Map<string, number>());
+  const scan = await scanDirectory(layout.directory, parse, clock, aside);
   for (const [taskId, folder] of scan.legacyFolders) layout.useLegacyFolder(taskId, folder);
   const slices = new Slices(clock);
   const rejected: RejectedRecord[] = [];
@@ -49,7 +52,7 @@ async function trySweep(
   leftInPlace: ReadonlyMap<string, string>,
 ): Promise<readonly unknown[]> {
   try {
-    const unread = new Set([...leftInPlace.keys(), ...(await idsSetAside(layout))]);
+    const unread = new Set([...leftInPlace.keys(), ...(await setAsideIn(layout.rejectedDir)).keys()]);
     return await sweep({ layout, clock, records, unread, drafts });
   } catch (error) {
     return [error];
@@ -65,10 +68,17 @@ function setAside(layout: Layout, { path, name, reason, leave }: BadEntry): Reje
   }
 }
 
-/** The tasks whose records were ever set aside: a person may repair one and put it back, and then it must be judged as before. */
-async function idsSetAside(layout: Layout): Promise<string[]> {
-  const names = (await unlessCode(['ENOENT', 'ENOTDIR'], readdir(layout.rejectedDir))) ?? [];
-  return names.map((name) => /^(.+?)\.json/.exec(name)?.[1]?.toLowerCase() ?? '').filter(isTaskId);
+/** The tasks whose records were ever set aside, with the time at which the newest of them was written: a person may repair one and put it back, and then it must be judged as before. */
+async function setAsideIn(rejectedDir: string): Promise<Map<string, number>> {
+  const names = (await unlessCode(['ENOENT', 'ENOTDIR'], readdir(rejectedDir))) ?? [];
+  const found = new Map<string, number>();
+  for (const name of names) {
+    const taskId = /^(.+?)\.json/.exec(name)?.[1]?.toLowerCase() ?? '';
+    if (!isTaskId(taskId) || name.endsWith('.reason')) continue;
+    const writtenAt = (await unlessCode(['ENOENT'], lstat(join(rejectedDir, name))))?.mtimeMs ?? 0;
+    found.set(taskId, Math.max(writtenAt, found.get(taskId) ?? 0));
+  }
+  return found;
 }
 
 /** What is in a directory, as somebody who does not own it sees it. */
@@ -86,7 +96,7 @@ export async function readRecords(directory: string | URL, parse: ParseRecord): 
   await setImmediate();
   try {
     const path = directoryPath(directory);
-    const scan = await scanDirectory(path, parse, systemClock);
+    const scan = await scanDirectory(path, parse, systemClock, await setAsideIn(new Layout(path).rejectedDir));
     return {
       records: [...scan.records.values()],
       rejected: scan.bad.map((entry) => ({ path: entry.path, reason: entry.reason })),

@@ -38,16 +38,27 @@ interface Source extends RecordFile {
   readonly legacyFolder?: string;
 }
 
-/** Throws the system's error where the directory itself cannot be read. */
-export async function scanDirectory(directory: string, parse: ParseRecord, clock: Clock): Promise<Scan> {
+/** `setAside`: when the records that were moved to `.rejected` had been written, by id. Throws the system's error where the directory itself cannot be read. */
+export async function scanDirectory(
+  directory: string,
+  parse: ParseRecord,
+  clock: Clock,
+  setAside: ReadonlyMap<string, number>,
+): Promise<Scan> {
   const slices = new Slices(clock);
   const listing = await listDirectory(directory, clock, slices);
   const scan: Scan = { records: new Map(), bad: [], legacyFolders: new Map(), drafts: listing.drafts };
-  await readAll(await findSources(directory, listing, scan, slices), parse, scan, clock, slices);
+  await readAll(await findSources(directory, listing, scan, slices, setAside), parse, scan, clock, slices);
   return scan;
 }
 
-async function findSources(directory: string, listing: Listing, scan: Scan, slices: Slices): Promise<Source[]> {
+async function findSources(
+  directory: string,
+  listing: Listing,
+  scan: Scan,
+  slices: Slices,
+  setAside: ReadonlyMap<string, number>,
+): Promise<Source[]> {
   const sources: Source[] = [];
   for (const name of listing.records) {
     sources.push({ path: join(directory, `${name}.json`), fileName: `${name}.json`, taskId: name, name });
@@ -59,6 +70,8 @@ async function findSources(directory: string, listing: Listing, scan: Scan, slic
       const path = join(directory, folder, 'task.json');
       await slices.pause();
       if (!isRegularFile(path)) continue;
+      // What was written back wins, also once it could not be read: the older file would say what was true long ago.
+      if (!listing.records.has(taskId) && isOlder(path, setAside.get(taskId))) continue;
       if (listing.records.has(taskId) && !scan.legacyFolders.has(taskId)) scan.legacyFolders.set(taskId, folder);
       else sources.push({ path, fileName: `${folder}/task.json`, taskId, name: folder, legacyFolder: folder });
     }
@@ -91,6 +104,11 @@ function isRegularFile(path: string): boolean {
     // No such file is the ordinary case. Any other failure is met again, and reported, when the file is read.
     return systemCode(error) !== 'ENOENT' && systemCode(error) !== 'ENOTDIR';
   }
+}
+
+/** A person may have repaired what was set aside: that is newer. */
+function isOlder(path: string, than: number | undefined): boolean {
+  return than !== undefined && (lstatSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0) < than;
 }
 
 async function readAll(

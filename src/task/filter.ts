@@ -52,6 +52,11 @@ export function checkOptions<S extends z.ZodRawShape>(
   );
 }
 
+/** For calls that are about all tasks: foreground ones are meant unless the filter says otherwise. */
+export function withForeground(filter: TaskFilter = {}): TaskFilter {
+  return { ...filter, includeForeground: filter.includeForeground ?? true };
+}
+
 /** The filter as a test on records. */
 export function compileFilter(filter: TaskFilter = {}): (record: TaskRecord) => boolean {
   const statuses = filter.status === undefined ? undefined : new Set([filter.status].flat() as TaskStatus[]);

@@ -60,7 +60,7 @@ export interface StartContext<Details> {
   readonly details: Readonly<Details>;
   /** Whatever the work appends to this file is its output. Exists, mode 0600. */
   readonly outputPath: string;
-  /** Aborted when the manager closes during the launch. */
+  /** Aborted when the manager closes during the launch, or when the task is stopped, or its deadline passes, and the launch takes 100 ms more. */
   readonly signal: AbortSignal;
 }
 
@@ -227,11 +227,20 @@ function isKindName(name: unknown): boolean {
 
 /** Whether the details on record satisfy the kind's schema: where not, the task is listed and kept but not probed. */
 export function detailsFit(kind: KindRuntime, task: AnyTask): boolean {
-  return checkSchema(kind.details, task.details).ok;
+  return fits(kind.details, task.details);
 }
 
 function resultFits(kind: KindRuntime, task: AnyTask): boolean {
-  return task.result === undefined || kind.result === undefined || checkSchema(kind.result, task.result).ok;
+  return task.result === undefined || kind.result === undefined || fits(kind.result, task.result);
+}
+
+/** A schema that throws does not accept the value: a record that an older host wrote must keep nobody from opening. */
+function fits(schema: StandardSchema, value: unknown): boolean {
+  try {
+    return checkSchema(schema, value).ok;
+  } catch {
+    return false;
+  }
 }
 
 /** The private half of a kind; `undefined` for a value that `defineTaskKind` did not make. @internal */

@@ -17,6 +17,9 @@ export const SCHEMA_VERSION = 1;
 export const MAX_RECORD_BYTES = 1024 * 1024;
 /** What a spec may take, so that an outcome always fits beside it. */
 export const MAX_SPEC_BYTES = 512 * 1024;
+/** What is kept of a result in the record at most, so that a record never outgrows its own limit. */
+export const MAX_RESULT_BYTES = 262_144;
+
 /** Texts of errors and reasons are cut here. */
 export const MAX_TEXT_BYTES = 8 * 1024;
 /** Deeper values are rejected: they could be read, but writing them back would overflow the stack. Specs are held to 1000 levels. */

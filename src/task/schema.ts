@@ -14,7 +14,10 @@ export type SchemaVerdict =
 export function checkSchema(schema: StandardSchema, value: unknown): SchemaVerdict {
   const answer = schema['~standard'].validate(value) as { value?: unknown; issues?: readonly Issue[] | undefined };
   if (answer instanceof Promise || typeof (answer as { then?: unknown }).then === 'function') {
-    throw new TypeError(`the ${schema['~standard'].vendor} schema is asynchronous; holdfast needs a synchronous one`);
+    // Some turn to a promise when they throw: what that rejects with is not needed to say so.
+    Promise.resolve(answer).catch(() => undefined);
+    const { vendor } = schema['~standard'];
+    throw new TypeError(`the ${vendor} schema is asynchronous, or threw; holdfast needs a synchronous one`);
   }
   if (!answer.issues) return { ok: true, value: answer.value };
   return { ok: false, problem: answer.issues.map(describe).join('; ') };

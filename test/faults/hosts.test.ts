@@ -181,7 +181,8 @@ describe('close', () => {
       for (let n = 0; n < turn * 3; n++) await setImmediate();
       await within('close', manager.close({ tasks, graceMs: 1_000 }));
       const outcomes = await within('registrations', registered);
-      const alive = supervisors(directory);
+      // A subshell that has not come to its command yet has the supervisor's command line.
+      const alive = [...new Set(supervisors(directory))];
       for (const [n, outcome] of outcomes.entries()) {
         const onRecord = onDisk(directory, `t${n}`);
         const text = `turn ${turn}, t${n}: ${JSON.stringify([onRecord, outcome])}`;

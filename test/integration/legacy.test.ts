@@ -13,6 +13,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { mkdir, utimes, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import fc from 'fast-check';
@@ -501,6 +502,27 @@ describe('importTasks', () => {
     ...fields,
   });
 
+  it('keeps large results, each in a file of its own', async () => {
+    const directory = await scratch();
+    const answers = { 'web-1': 'x'.repeat(300_000), 'web-2': 'y'.repeat(1_200_000) };
+    const list = [hermes(1, { answer: answers['web-1'] }), hermes(2, { answer: answers['web-2'] })];
+    expect(await importTasks(directory, list)).toMatchObject({ imported: ['web-1', 'web-2'], rejected: [] });
+    const manager = await openManager({ directory });
+    for (const [taskId, answer] of Object.entries(answers)) {
+      expect(manager.getTask(taskId)).toMatchObject({ status: 'completed' });
+      expect(manager.getTask(taskId)).not.toHaveProperty('result');
+      expect(await manager.readResult(taskId)).toEqual({ answer });
+    }
+  });
+
+  it('says of what it finds there and sets aside', async () => {
+    const directory = await scratch();
+    await writeFile(join(directory, 'broken.json'), '{ nope');
+    const warned = new Promise<Error>((resolve) => process.once('warning', resolve));
+    expect(await importTasks(directory, [])).toEqual({ imported: [], skipped: [], rejected: [] });
+    expect(await warned).toMatchObject({ name: 'RejectedRecord', message: expect.stringContaining('broken.json') });
+  });
+
   it('brings a list in: each is written once, what is there is left alone, what is none is named', async () => {
     const directory = join(await scratch(), 'new', 'tasks');
     const list = [
@@ -677,4 +699,30 @@ describe("the host's own legacyShapes", () => {
       join(directory, 'two.json'),
     );
   });
+});
+
+it('a task that was written back does not come back from its old file when its record breaks; one that a person repaired does', async () => {
+  const directory = await scratch();
+  await mkdir(join(directory, 't1'));
+  const old = {
+    task_id: 't1',
+    session_id: 's',
+    prompt: 'p',
+    workdir: '/',
+    status: 'running',
+    created_at: 1_700_000_000,
+  };
+  await writeFile(join(directory, 't1', 'task.json'), JSON.stringify(old));
+  const first = await openManager({ directory });
+  await first.updateTask('t1', { description: 'written back' });
+  await first.close();
+  await writeFile(join(directory, 't1.json'), '{ torn');
+  for (const open of [1, 2]) {
+    const manager = await openManager({ directory });
+    expect(manager.listTasks(), `open ${open}`).toEqual([]);
+    await manager.close();
+    expect((await readTasks(directory)).tasks).toEqual([]);
+  }
+  await utimes(join(directory, 't1', 'task.json'), Date.now() / 1000 + 60, Date.now() / 1000 + 60);
+  expect((await openManager({ directory })).getTask('t1')).toMatchObject({ status: 'running' });
 });

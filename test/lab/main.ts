@@ -37,6 +37,7 @@ const mode: Mode = values.soak ? 'soak' : values.quick ? 'quick' : 'full';
 const chosen = chosenRows(values.only ?? (values.soak ? '18' : undefined));
 /** The row that runs now: what nobody caught is its doing. */
 let current: Lab | undefined;
+let isHanging = false;
 for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
   process.on(event, (thrown: unknown) => {
     if (!current) throw thrown;
@@ -49,6 +50,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 }
 
 process.exitCode = values.mutations ? await runMutations(chosen, seed, print) : await runRows();
+if (isHanging) await Sandbox.disposeAll().finally(() => process.exit(1));
 
 function chosenRows(only: string | undefined): readonly Experiment[] {
   if (only === undefined) return experiments;
@@ -62,34 +64,53 @@ function chosenRows(only: string | undefined): readonly Experiment[] {
 async function runRows(): Promise<number> {
   const results: RowResult[] = [];
   for (const experiment of chosen) {
-    const { result, messages } = await runRow(experiment);
+    const { result, messages, hangs } = await runRow(experiment);
     results.push(result);
     const verdict = result.skipped !== undefined ? 'skipped' : hasPassed(result) ? 'ok' : 'FAILED';
     print(`row ${result.row}: ${verdict}, ${result.trials} trials, ${result.seconds.toFixed(1)} s`);
     for (const message of messages) print(`  ${message.replaceAll('\n', '\n  ')}`);
+    if (hangs) {
+      isHanging = true;
+      break;
+    }
   }
   print(`\n${table(results)}\n`);
   print(summary(results));
   return results.every((result) => hasPassed(result) || result.skipped !== undefined) ? 0 : 1;
 }
 
-async function runRow(experiment: Experiment): Promise<{ result: RowResult; messages: readonly string[] }> {
+interface Ran {
+  readonly result: RowResult;
+  readonly messages: readonly string[];
+  /** It goes on beside whatever comes next: so nothing does. */
+  readonly hangs: boolean;
+}
+
+async function runRow(experiment: Experiment): Promise<Ran> {
   const { row, what } = experiment;
   const started = performance.now();
   const skipped = experiment.unavailable?.();
   const lab = new Lab(experiment, mode, seed);
   current = lab;
-  if (skipped === undefined)
-    await within(LIMIT_MS[mode], experiment.run(lab)).catch((error) => lab.violation(describe(error)));
+  const isDone =
+    skipped !== undefined ||
+    (await within(
+      LIMIT_MS[mode],
+      experiment.run(lab).catch((error) => lab.violation(describe(error))),
+    ));
+  if (!isDone) lab.violation(`not done after ${LIMIT_MS[mode] / 1000} s: nothing after it was run`);
   const seconds = (performance.now() - started) / 1000;
   const { trialCount: trials, violationCount: violations, notes, messages } = lab;
-  return { result: { row, what, seed, trials, violations, notes, seconds, skipped }, messages };
+  return { result: { row, what, seed, trials, violations, notes, seconds, skipped }, messages, hangs: !isDone };
 }
 
-async function within(limitMs: number, work: Promise<void>): Promise<void> {
+/** Whether it was done in time. */
+async function within(limitMs: number, work: Promise<void>): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`not done after ${limitMs / 1000} s`)), limitMs);
+  const late = new Promise<false>((resolve) => {
+    timer = setTimeout(() => resolve(false), limitMs);
   });
-  await Promise.race([work, late]).finally(() => clearTimeout(timer));
+  const isDone = await Promise.race([work.then(() => true as const), late]);
+  clearTimeout(timer);
+  return isDone;
 }

@@ -11,14 +11,18 @@ const MARK = 'HOLDFAST_LAB_SANDBOX';
 
 export class Sandbox implements AsyncDisposable {
   static readonly #all = new Set<Sandbox>();
-  readonly path = realpathSync(mkdtempSync(join(tmpdir(), 'holdfast-lab-')));
+  static #isOver = false;
+  readonly path: string;
 
   constructor() {
+    if (Sandbox.#isOver) throw new Error('the lab is over');
+    this.path = realpathSync(mkdtempSync(join(tmpdir(), 'holdfast-lab-')));
     Sandbox.#all.add(this);
   }
 
-  /** For a lab that is told to end. */
+  /** For a lab that ends before its time: there are no new ones after this. */
   static async disposeAll(): Promise<void> {
+    Sandbox.#isOver = true;
     await Promise.all([...Sandbox.#all].map((sandbox) => sandbox[Symbol.asyncDispose]()));
   }
 

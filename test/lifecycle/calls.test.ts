@@ -261,3 +261,79 @@ it('updateDetails keeps details that this version of the kind does not know', as
   const second = await openManager({ directory, kinds: [after] });
   expect((await second.waitForTask('x')).details).toEqual({ a: 3, b: 2 });
 });
+
+describe('waiting', () => {
+  it('until idle waits for registrations under way, also where they are refused', async () => {
+    const manager = await openManager();
+    const end = deferred();
+    const registered = manager.registerTask({ kind: 'function', taskId: 'f', description: '', run: () => end.promise });
+    const idle = manager.waitForIdle();
+    await registered;
+    expect(await manager.waitForIdle({ timeoutMs: 0 })).toBe(false);
+    end.resolve();
+    expect(await idle).toBe(true);
+    expect(manager.getTask('f')?.status).toBe('completed');
+    const huge = { kind: 'process', description: '', command: ['true', 'x'.repeat(600_000)] } as const;
+    const refused = manager.registerTask(huge).catch(({ code }) => code);
+    expect(await manager.waitForIdle()).toBe(true);
+    expect(await refused).toBe('INVALID_SPEC');
+  });
+
+  it('for any gives the one that ended first, not the one named first', async () => {
+    const clock = new FakeClock();
+    const manager = await openManager({ reconcileIntervalMs: 0 }, clock);
+    const ends = { a: deferred(), b: deferred() };
+    for (const taskId of ['a', 'b'] as const)
+      await manager.registerTask({ kind: 'function', taskId, description: '', run: () => ends[taskId].promise });
+    for (const taskId of ['b', 'a'] as const) {
+      ends[taskId].resolve();
+      await manager.waitForTask(taskId);
+      await clock.advance(1);
+    }
+    expect((await manager.waitForAny(['a', 'b']))?.taskId).toBe('b');
+  });
+
+  it('and stopping mean foreground tasks too, where includeForeground is undefined', async () => {
+    const manager = await openManager({ stopGraceMs: 0 });
+    await manager.registerTask({ kind: 'function', taskId: 'f', description: '', run: forever, detached: false });
+    const filter = { includeForeground: undefined };
+    expect(await manager.waitForIdle({ filter, timeoutMs: 0 })).toBe(false);
+    expect(await manager.waitForIdle({ filter: { includeForeground: false }, timeoutMs: 0 })).toBe(true);
+    expect(await manager.stopAll({ filter })).toHaveLength(1);
+    expect(await manager.pruneTasks({ filter })).toEqual(['f']);
+  });
+});
+
+it('what is no JSON is refused with a code, also from inside the work', async () => {
+  const manager = await openManager();
+  const codes = deferred<unknown[]>();
+  const kind = defineTaskKind({ name: 'job', details: z.object({ a: z.any() }) });
+  const other = await openManager({ kinds: [kind] });
+  const code = (promise: Promise<unknown>) =>
+    promise.then(
+      () => undefined,
+      (error) => error.code,
+    );
+  const run = async ({ updateDetails, requestInput }: any) =>
+    codes.resolve([await code(updateDetails({ a: 1n })), await code(requestInput('?', { data: 1n }))]);
+  await other.registerTask({ kind: 'job', description: '', details: { a: 1 }, run });
+  expect(await codes.promise).toEqual(['INVALID_SPEC', 'INVALID_SPEC']);
+  await manager.close();
+});
+
+it('a schema that throws on an old record keeps nobody from opening, and refuses a new one', async () => {
+  const directory = await scratch();
+  const details = z.any().transform((value) => value.deep.length);
+  const kind = defineTaskKind({ name: 'job', details });
+  const ended = {
+    ...{ schemaVersion: 1, taskId: 'j', kind: 'job', description: '', status: 'completed', detached: true },
+    ...{ createdAt: 1_000, startedAt: 2_000, endedAt: 3_000, attempt: 1, owner: null },
+    ...{ details: {}, metadata: {}, hooks: {} },
+  };
+  await writeFile(join(directory, 'j.json'), JSON.stringify(ended), { mode: 0o600 });
+  const manager = await openManager({ directory, kinds: [kind] });
+  const task = manager.getTask('j')!;
+  expect(kind.is(task)).toBe(false);
+  const spec = { kind: 'job', description: '', details: {}, run: () => 1 } as never;
+  await expect(manager.registerTask(spec)).rejects.toMatchObject({ code: 'INVALID_SPEC' });
+});

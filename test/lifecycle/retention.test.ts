@@ -265,9 +265,32 @@ describe('retention', () => {
     await done(manager, 'b', { hooks: [] });
     await clock.advance(1);
     await done(manager, 'c', { hooks: [] });
+    await manager.reconcile();
+    expect(ids(manager.listTasks())).toEqual(['c', 'b', 'owed']);
+    await clock.advance(1);
+    await done(manager, 'd', { hooks: [] });
     await pruned(manager, 'b');
     await manager.reconcile();
-    expect(ids(manager.listTasks())).toEqual(['c', 'owed']);
+    expect(ids(manager.listTasks())).toEqual(['d', 'c', 'owed']);
+  });
+
+  it('is applied when the last debt of a task is paid', async () => {
+    const manager = await openManager({ hooks: { inbox: 'pull' }, retention: { maxTasks: 1 } });
+    await done(manager, 'owed');
+    await done(manager, 'b', { hooks: [] });
+    await manager.acknowledge('owed', 'inbox');
+    await pruned(manager, 'owed');
+    expect(ids(manager.listTasks())).toEqual(['b']);
+  });
+
+  it('never takes a task whose delivery is owed again', async () => {
+    const manager = await openManager({ hooks: { inbox: 'pull' } });
+    await done(manager, 'a');
+    await manager.acknowledge('a', 'inbox');
+    const [task, gone] = await Promise.all([manager.redeliver('a', 'inbox'), manager.pruneTasks()]);
+    expect(task.hooks.inbox?.state).toBe('pending');
+    expect(gone).toEqual([]);
+    expect(manager.listDeliveries({ state: 'pending' })).toHaveLength(1);
   });
 
   it('that cannot remove a task tells once, keeps it, and goes on with the others', async () => {

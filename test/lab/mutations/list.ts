@@ -189,8 +189,8 @@ export const mutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/lifecycle/registration.ts',
-        find: '#takeSlot({ detached, slot, group, whenFull }: ParsedSpec)',
-        replace: '#takeSlot({ kind, detached, slot, group, whenFull }: ParsedSpec)',
+        find: '#takeSlot({ detached, slot, group, whenFull }: ParsedSpec, seq: number)',
+        replace: '#takeSlot({ kind, detached, slot, group, whenFull }: ParsedSpec, seq: number)',
       },
       {
         file: 'src/lifecycle/registration.ts',
