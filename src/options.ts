@@ -35,7 +35,7 @@ export interface OpenOptions<Kinds extends readonly AnyTaskKind[]> {
     | {
         /** Ended longer ago than this, in milliseconds. Default: no limit. */
         maxAgeMs?: number | undefined;
-        /** Ended detached tasks to keep. Default: no limit. */
+        /** The newest so many ended detached tasks stay, owed ones counted; of the older ones, all that owe nothing go. Default: no limit. */
         maxTasks?: number | undefined;
         /** Ended foreground tasks to keep. Default 100. */
         maxForegroundTasks?: number | undefined;

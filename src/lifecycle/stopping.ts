@@ -149,14 +149,16 @@ export class Stopping {
 
   /** The first cause stays. A disk that refuses does not save the work: the stop is kept in memory and written with the outcome. */
   async #record(entry: Entry, request: StopRequest): Promise<void> {
-    const first = entry.working.stop === undefined;
-    if (!first && !request.skipHooks) return;
-    const stop = entry.working.stop ?? this.#stopOf(request);
-    const next = (record: TaskRecord) => ({
-      ...record,
-      stop,
-      hooks: request.skipHooks ? withdrawn(record.hooks) : record.hooks,
-    });
+    if (entry.working.stop && !request.skipHooks) return;
+    const ours = this.#stopOf(request);
+    let first = false;
+    // Which stop is the first is decided in its turn: two may have been asked for while the task was launched.
+    const next = (record: TaskRecord) => {
+      first = record.stop === undefined;
+      if (!first && !request.skipHooks) return undefined;
+      const hooks = request.skipHooks ? withdrawn(record.hooks) : record.hooks;
+      return { ...record, stop: record.stop ?? ours, hooks };
+    };
     try {
       await this.#core.ledger.change(
         entry,
@@ -167,7 +169,7 @@ export class Stopping {
       );
     } catch (error) {
       if (isOver(error)) throw error;
-      entry.note({ stop, ...(request.skipHooks && { skipHooks: true }) });
+      entry.note({ stop: entry.working.stop ?? ours, ...(request.skipHooks && { skipHooks: true }) });
       this.#core.reportOnce(error, entry.taskId);
     }
   }

@@ -145,12 +145,13 @@ describe.each([0o000, 0o022, 0o077, 0o777].map((umask) => ({ umask, name: umask.
        const hook = webhookHook({ url: 'http://127.0.0.1:1/' , allowPrivateNetworks: true, secret: Buffer.from('${secrets[1]}').toString('base64'), headers: () => ({ authorization: 'Bearer ${secrets[2]}' }) });
        const manager = await BackgroundTaskManager.open({ directory, kinds: [kind], hooks: { web: typeof hook === 'function' ? { deliver: hook, maxAttempts: 1 } : { ...hook, maxAttempts: 1 } }, maxResultBytes: 10 });
        manager.on('error', ({ error }) => say(error.message));
-       const failed = new Promise((resolve) => manager.on('hook:failed', resolve));
        await manager.registerTask({ kind: 'process', taskId: 'p', description: '', command: 'test -n "$SECRET" && umask && sleep 600', env: { SECRET: '${secrets[0]}' } });
        await manager.registerTask({ kind: 'function', taskId: 'f', description: '', run: async ({ appendOutput }) => { await appendOutput('x'); return 'y'.repeat(100); } });
        await manager.registerTask({ kind: 'agent', taskId: 'a', description: '', details: { id: '1' }, input: { token: '${secrets[3]}' } });
-       await failed;
        await manager.reconcile();
+       await manager.waitForTask('a');
+       // Nothing is being written any more.
+       while (manager.listDeliveries({ state: 'failed' }).length < 2) await new Promise((resolve) => setTimeout(resolve, 10));
        while (!(await manager.readOutput('p')).size) await new Promise((resolve) => setTimeout(resolve, 10));
        say((await manager.readOutput('p')).text);
        setInterval(() => {}, 1000);`,

@@ -61,6 +61,21 @@ describe('a launch that takes long', () => {
     await refused;
   });
 
+  it('is told of the first of two stops, and only of that', async () => {
+    const clock = new FakeClock();
+    const { kind, starts } = slowKind();
+    const manager = await openManager({ reconcileIntervalMs: 0, kinds: [kind] }, clock);
+    const registered = manager.registerTask({ kind: 'slow', taskId: 's', description: '', details: {} });
+    const refused = expect(registered).rejects.toMatchObject({ code: 'LAUNCH_FAILED' });
+    await until(() => starts.has('s'));
+    const heard = record(manager);
+    const stops = [manager.stopTask('s', { reason: 'first' }), manager.stopTask('s', { reason: 'second' })];
+    await clock.advance(100);
+    for (const { stop } of await Promise.all(stops)) expect(stop).toMatchObject({ reason: 'first' });
+    expect(heard).toEqual(['task:stopping s', 'task:settled s']);
+    await refused;
+  });
+
   it('is told of its deadline', async () => {
     const clock = new FakeClock();
     const { kind, starts } = slowKind();
