@@ -98,9 +98,10 @@ export class Recovery {
     entry.orphaned = false;
     entry.slot ??= this.#parts.slots.take(entry.record.group);
     try {
-      await this.#parts.launcher.launch(launch);
+      // A launch that hangs goes on, but `open` does not wait for it for ever.
+      await limited(this.#core.clock, 'start', this.#parts.launcher.launch(launch));
     } catch (error) {
-      this.#core.report(error, entry.taskId);
+      this.#core.report(toTaskError(error, 'LAUNCH_FAILED', entry.taskId), entry.taskId);
     }
   }
 

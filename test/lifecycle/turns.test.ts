@@ -61,6 +61,38 @@ describe('a launch that takes long', () => {
     await refused;
   });
 
+  it('of recovered work does not keep a directory from being opened', async () => {
+    const directory = await scratch();
+    const clock = new FakeClock();
+    const starts = new Set<string>();
+    const kind = defineTaskKind({
+      name: 'slow',
+      details: z.object({}),
+      start: ({ taskId, signal }) =>
+        new Promise<void>((_, no) => {
+          starts.add(taskId);
+          signal.addEventListener('abort', () => no(signal.reason));
+        }),
+      probe: () => ({ state: 'gone' as const }),
+      stop: () => undefined,
+      recover: () => ({ input: undefined }),
+    });
+    const left = {
+      ...{ schemaVersion: 1, taskId: 's', kind: 'slow', description: '', status: 'running', detached: true },
+      ...{ createdAt: 1_000, startedAt: 2_000, endedAt: null, attempt: 1, owner: null },
+      ...{ details: {}, metadata: {}, hooks: {} },
+    };
+    await writeFile(join(directory, 's.json'), JSON.stringify(left), { mode: 0o600 });
+    const opening = openManager({ directory, reconcileIntervalMs: 0, kinds: [kind] }, clock);
+    await until(() => starts.has('s'));
+    await clock.advance(30_000);
+    const manager = await opening;
+    expect(manager.getTask('s')).toMatchObject({ status: 'running', attempt: 2 });
+    const stopped = manager.stopTask('s');
+    await clock.advance(100);
+    expect(await stopped).toMatchObject({ status: 'killed' });
+  });
+
   it('is told of the first of two stops, and only of that', async () => {
     const clock = new FakeClock();
     const { kind, starts } = slowKind();
