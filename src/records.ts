@@ -1,6 +1,6 @@
 /* What can be done with a directory without a manager: read it without owning it, and bring records in. */
 import { systemClock } from './clock.js';
-import { type ImportReport, importRecords } from './legacy/import.js';
+import { fits, type ImportReport, importRecords } from './legacy/import.js';
 
 import { createParser } from './legacy/index.js';
 import { type FileStore, openFileStore, readRecords } from './store/file-store.js';
@@ -63,7 +63,7 @@ export async function importTasks(directory: string | URL, records: readonly unk
 /** A large result goes to its own file first, as that of a task which ends here. */
 async function withResultAside(record: TaskRecord, store: FileStore): Promise<TaskRecord> {
   const { result, ...rest } = record;
-  if (result === undefined || jsonBytes(result) <= MAX_RESULT_BYTES) return record;
+  if (result === undefined || (jsonBytes(result) <= MAX_RESULT_BYTES && fits(record))) return record;
   await store.putResult(record.taskId, result);
   return rest;
 }

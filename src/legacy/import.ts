@@ -81,14 +81,17 @@ function readForImport(value: unknown, target: ImportTarget): TaskRecord | strin
     if (!isSupported(record)) throw new RecordError('written by a newer version');
     // Its result may go to a file of its own.
     const { result: _, ...rest } = record;
-    const bytes = jsonBytes(rest);
-    if (bytes > MAX_RECORD_BYTES - SETTLED_MARGIN_BYTES)
-      throw new RecordError(`has ${bytes} bytes, more than a record may have`);
+    if (!fits(rest)) throw new RecordError(`has ${jsonBytes(rest)} bytes, more than a record may have`);
     return record;
   } catch (error) {
     // Whatever it is (a getter of the value may have thrown): it is the reason, and the other records go on.
     return error instanceof Error ? error.message : `threw ${show(error)}`;
   }
+}
+
+/** Whether a record is small enough to be written, also with what its settlement adds. */
+export function fits(record: object): boolean {
+  return jsonBytes(record) <= MAX_RECORD_BYTES - SETTLED_MARGIN_BYTES;
 }
 
 /** A record from elsewhere says that work runs which nobody here can look at, save for kube-coder's sessions: a probe may find those. */

@@ -89,12 +89,13 @@ export async function record(core: Core, entry: Entry, found: Found): Promise<vo
   // Asked again in its turn: an answer may have resumed the task meanwhile.
   const asks = (task: TaskRecord) => waiting !== undefined && task.waitingFor?.prompt !== waiting;
   const goesOn = (task: TaskRecord) => waiting === undefined && task.status === 'waiting';
-  if (!patch && !asks(entry.record) && !goesOn(entry.record)) return;
+  const before = { asks: asks(entry.record), goesOn: goesOn(entry.record) };
+  if (!patch && !before.asks && !before.goesOn) return;
   let event: 'task:waiting' | 'task:resumed' | 'task:updated' = 'task:updated';
   await core.ledger.change(
     entry,
     (task) => {
-      const [asksAnew, resumes] = [asks(task), goesOn(task)];
+      const [asksAnew, resumes] = [before.asks && asks(task), before.goesOn && goesOn(task)];
       if (!entry.active || !(patch || asksAnew || resumes)) return undefined;
       event = asksAnew ? 'task:waiting' : resumes ? 'task:resumed' : 'task:updated';
       const { waitingFor: _, ...rest } = task;

@@ -116,13 +116,11 @@ export class InProcessRun implements LiveRun {
 
   /** For work that goes on after its task has ended. Handled, so that an unawaited call does not bring the host down. */
   #refuse(): Promise<never> {
-    const refused = Promise.reject(
+    return rejected(
       new BackgroundTaskError('TASK_NOT_FOUND', 'the task has ended; what its work does now changes nothing', {
         taskId: this.#entry.taskId,
       }),
     );
-    refused.catch(() => undefined); // whoever awaits it is told all the same
-    return refused;
   }
 
   async #updateDetails(patch: object): Promise<void> {
@@ -138,11 +136,16 @@ export class InProcessRun implements LiveRun {
     );
   }
 
-  async #requestInput(
+  #requestInput(
     prompt: string,
     options: { data?: JsonValue | undefined; schema?: StandardSchema | undefined } = {},
   ): Promise<unknown> {
-    const data = options.data === undefined ? undefined : jsonValue(options.data, 'data');
+    let data: JsonValue | undefined;
+    try {
+      data = options.data === undefined ? undefined : jsonValue(options.data, 'data');
+    } catch (error) {
+      return rejected(error);
+    }
     const answer = this.#questions.then(() => this.#ask(String(prompt), data, options.schema));
     this.#questions = answer.catch(() => undefined); // the asker hears of it; the next question is asked all the same
     return answer;
@@ -196,6 +199,13 @@ export class InProcessRun implements LiveRun {
       throw error;
     }
   }
+}
+
+/** Handled already: whoever awaits it is told, and nobody has to. */
+function rejected(error: unknown): Promise<never> {
+  const promise = Promise.reject(error);
+  promise.catch(() => undefined); // see above
+  return promise;
 }
 
 /** Puts an answer on record and the task back to `running`. Where `whenResumed` is `'leave'`, a probe may have done so already. */

@@ -115,7 +115,7 @@ export class Launcher {
 
   /** The manager closes before this work began: it ends as what was still queued does. */
   async giveUp(entry: Entry): Promise<void> {
-    entry.note({ stop: { cause: 'shutdown', requestedAt: this.#core.clock.now() } });
+    entry.note({ stop: entry.working.stop ?? { cause: 'shutdown', requestedAt: this.#core.clock.now() } });
     await this.#settlement.settle(entry, {
       ending: 'gone',
       endedAt: this.#core.notBefore(entry.record),

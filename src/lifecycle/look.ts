@@ -35,7 +35,6 @@ export class Looker {
 
   /** Somebody thinks that something happened: looks soon, once for any number of hints. Resolves with what came of it, if it was this one. */
   async hint(entry: Entry): Promise<LookResult | undefined> {
-    if (entry.launching) return 'active';
     if (this.#hinted.has(entry)) return undefined;
     this.#hinted.add(entry);
     try {
@@ -51,7 +50,8 @@ export class Looker {
 
   /** For those who hold the entry's turn already. */
   async lookNow(entry: Entry): Promise<LookResult> {
-    if (!entry.active) return 'active';
+    // What `start` has not answered for yet can be neither there nor gone.
+    if (!entry.active || entry.launching) return 'active';
     if (entry.outcome) return this.#settle(entry, undefined);
     // Another system's host is gone and its work was never ours: nothing to probe, and nobody to ask.
     if (entry.orphaned && isOrphanedLegacy(entry.record)) return this.#settle(entry, undefined);

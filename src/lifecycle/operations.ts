@@ -22,7 +22,7 @@ export class Operations {
   readonly #engine: Engine;
 
   /** Answers under way. One that comes meanwhile waits: the question is still open where the first is refused. */
-  readonly #answering = new WeakMap<Entry, Promise<unknown>>();
+  readonly #answering = new Map<Entry, Promise<unknown>>();
 
   constructor(core: Core, engine: Engine) {
     this.#core = core;
@@ -97,23 +97,21 @@ export class Operations {
     );
   }
 
-  provideInput(entry: Entry, value: unknown): Promise<TaskRecord> {
-    const before = this.#answering.get(entry) ?? Promise.resolve();
-    const answered = before.then(() => this.#provideInput(entry, value));
-    const over = answered.catch(() => undefined); // whoever answered hears of it
+  async provideInput(entry: Entry, value: unknown): Promise<TaskRecord> {
+    assertWaiting(entry);
+    // Copied now: what the caller does with it afterwards changes nothing.
+    const answer = inputOf(value, entry.taskId);
+    const before = this.#answering.get(entry);
+    // Work in this process answers for itself at once; other work may take its time.
+    if (before && !entry.run) throw notWaiting(entry, 'another answer is on its way');
+    const answered = (before ?? Promise.resolve()).then(() => this.#answer(entry, answer));
+    const over = answered
+      .catch(() => undefined) // whoever answered hears of it
+      .finally(() => {
+        if (this.#answering.get(entry) === over) this.#answering.delete(entry);
+      });
     this.#answering.set(entry, over);
     return answered;
-  }
-
-  async #provideInput(entry: Entry, value: unknown): Promise<TaskRecord> {
-    const { taskId } = entry;
-    if (entry.record.status !== 'waiting') {
-      throw new BackgroundTaskError('TASK_NOT_WAITING', `the task is ${entry.record.status}, and waits for nothing`, {
-        taskId,
-      });
-    }
-    if (entry.working.stop) throw new BackgroundTaskError('TASK_NOT_WAITING', 'the task is being stopped', { taskId });
-    return this.#answer(entry, inputOf(value, taskId));
   }
 
   async #answer(entry: Entry, answer: JsonValue): Promise<TaskRecord> {
@@ -201,6 +199,16 @@ function firstEnded(entries: readonly Entry[]): Entry | undefined {
       (first, entry) => (first && first.record.endedAt! <= entry.record.endedAt! ? first : entry),
       undefined,
     );
+}
+
+function assertWaiting(entry: Entry): void {
+  const { status } = entry.record;
+  if (status !== 'waiting') throw notWaiting(entry, `the task is ${status}, and waits for nothing`);
+  if (entry.working.stop) throw notWaiting(entry, 'the task is being stopped');
+}
+
+function notWaiting({ taskId }: Entry, why: string): BackgroundTaskError {
+  return new BackgroundTaskError('TASK_NOT_WAITING', why, { taskId });
 }
 
 function inputOf(value: unknown, taskId: string): JsonValue {

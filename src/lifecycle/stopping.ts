@@ -65,23 +65,27 @@ export class Stopping {
 
   /** Resolves once the stop is on record and under way, or the task has ended. */
   async begin(entry: Entry, request: StopRequest): Promise<void> {
-    if (entry.launching) await this.#interrupt(entry, request);
-    return entry.exclusive(() => this.#begin(entry, request));
+    const isOurs = entry.launching !== undefined && (await this.#interrupt(entry, request));
+    // Once it is on record it is carried out, whatever came of the launch.
+    const { isWanted, ...certain } = request;
+    return entry.exclusive(() => this.#begin(entry, isOurs ? certain : request));
   }
 
-  /** A launch that hangs must not keep a stop from being put on record, nor from reaching whoever launches. */
-  async #interrupt(entry: Entry, request: StopRequest): Promise<void> {
+  /** A launch that hangs must not keep a stop from being put on record, nor from reaching whoever launches. Whether this stop is the first. */
+  async #interrupt(entry: Entry, request: StopRequest): Promise<boolean> {
     const { launching } = entry;
-    if (!launching || (!canStop(expectManaged(entry)) && request.cause === 'user')) return;
+    if (!launching || (!canStop(expectManaged(entry)) && request.cause === 'user')) return false;
     const over = new AbortController();
     await Promise.race([
       launching.over,
       delay(this.#core.clock, LAUNCH_PATIENCE_MS, over.signal).catch(() => undefined), // it was launched
     ]);
     over.abort();
-    if (entry.launching !== launching || request.isWanted?.() === false) return;
-    await this.#record(entry, request);
-    launching.abort(abortReason(entry.working.stop!));
+    if (entry.launching !== launching || entry.outcome || request.isWanted?.() === false) return false;
+    const isOurs = await this.#record(entry, request);
+    const { stop } = entry.working;
+    if (stop) launching.abort(abortReason(stop));
+    return isOurs;
   }
 
   async #begin(entry: Entry, request: StopRequest): Promise<void> {
@@ -148,8 +152,8 @@ export class Stopping {
   }
 
   /** The first cause stays. A disk that refuses does not save the work: the stop is kept in memory and written with the outcome. */
-  async #record(entry: Entry, request: StopRequest): Promise<void> {
-    if (entry.working.stop && !request.skipHooks) return;
+  async #record(entry: Entry, request: StopRequest): Promise<boolean> {
+    if (entry.working.stop && !request.skipHooks) return false;
     const ours = this.#stopOf(request);
     let first = false;
     // Which stop is the first is decided in its turn: two may have been asked for while the task was launched.
@@ -172,6 +176,7 @@ export class Stopping {
       entry.note({ stop: entry.working.stop ?? ours, ...(request.skipHooks && { skipHooks: true }) });
       this.#core.reportOnce(error, entry.taskId);
     }
+    return first && entry.active;
   }
 
   #stopOf({ cause, reason }: StopRequest): TaskStop {

@@ -1,4 +1,4 @@
-import { lstat, readdir } from 'node:fs/promises';
+import { lstat, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { type Clock, systemClock } from '../clock.js';
@@ -11,7 +11,7 @@ import { directoryPath } from './folders.js';
 import { Layout } from './layout.js';
 import type { ParseRecord } from './record-file.js';
 import { moveAside } from './reject.js';
-import { type BadEntry, type Scan, scanDirectory } from './scan.js';
+import { type BadEntry, isOfLegacyFolder, type Scan, scanDirectory } from './scan.js';
 import { Slices } from './slices.js';
 import { sweep } from './sweep.js';
 
@@ -27,9 +27,7 @@ export interface Loaded {
 
 /** Reads every record, sets aside what is none, sweeps what dead owners left. Only for the owner. */
 export async function loadRecords(layout: Layout, parse: ParseRecord, clock: Clock): Promise<Loaded> {
-  // Where this cannot be read, the sweep below meets it again and reports it.
-  const aside = await setAsideIn(layout.rejectedDir).catch(() => new Map<string, number>());
-  const scan = await scanDirectory(layout.directory, parse, clock, aside);
+  const scan = await scanDirectory(layout.directory, parse, clock, await tryReadAside(layout.rejectedDir));
   for (const [taskId, folder] of scan.legacyFolders) layout.useLegacyFolder(taskId, folder);
   const slices = new Slices(clock);
   const rejected: RejectedRecord[] = [];
@@ -68,14 +66,25 @@ function setAside(layout: Layout, { path, name, reason, leave }: BadEntry): Reje
   }
 }
 
-/** The tasks whose records were ever set aside, with the time at which the newest of them was written: a person may repair one and put it back, and then it must be judged as before. */
+/** Where it cannot be read no record is kept back for it; an owner's sweep meets the same failure and reports it. */
+async function tryReadAside(rejectedDir: string): Promise<ReadonlyMap<string, number>> {
+  return setAsideIn(rejectedDir).catch(() => new Map());
+}
+
+/**
+ * The tasks whose records were ever set aside: a person may repair one and put it back, and then it must be judged as before. With the time
+ * at which the newest of them was written; 0 for what came from the folder of another system.
+ */
 async function setAsideIn(rejectedDir: string): Promise<Map<string, number>> {
   const names = (await unlessCode(['ENOENT', 'ENOTDIR'], readdir(rejectedDir))) ?? [];
   const found = new Map<string, number>();
   for (const name of names) {
     const taskId = /^(.+?)\.json/.exec(name)?.[1]?.toLowerCase() ?? '';
     if (!isTaskId(taskId) || name.endsWith('.reason')) continue;
-    const writtenAt = (await unlessCode(['ENOENT'], lstat(join(rejectedDir, name))))?.mtimeMs ?? 0;
+    const path = join(rejectedDir, name);
+    const reason = await unlessCode(['ENOENT'], readFile(`${path}.reason`, 'utf8'));
+    const isOurs = reason !== undefined && !isOfLegacyFolder(reason);
+    const writtenAt = isOurs ? ((await unlessCode(['ENOENT'], lstat(path)))?.mtimeMs ?? 0) : 0;
     found.set(taskId, Math.max(writtenAt, found.get(taskId) ?? 0));
   }
   return found;
@@ -96,7 +105,7 @@ export async function readRecords(directory: string | URL, parse: ParseRecord): 
   await setImmediate();
   try {
     const path = directoryPath(directory);
-    const scan = await scanDirectory(path, parse, systemClock, await setAsideIn(new Layout(path).rejectedDir));
+    const scan = await scanDirectory(path, parse, systemClock, await tryReadAside(new Layout(path).rejectedDir));
     return {
       records: [...scan.records.values()],
       rejected: scan.bad.map((entry) => ({ path: entry.path, reason: entry.reason })),

@@ -134,12 +134,19 @@ async function readAll(
   }
 }
 
+/** Whether this is why a `task.json` was set aside, not a record of ours. */
+export function isOfLegacyFolder(reason: string): boolean {
+  return /^[^\n]*\/task\.json: /.test(reason);
+}
+
 function settle(source: Source, reading: Exclude<Reading, { is: 'retry' }>, scan: Scan): void {
-  const { path, name, taskId, legacyFolder } = source;
-  if (reading.is === 'bad') scan.bad.push({ path, name, reason: reading.reason, leave: reading.leave });
+  const { path, fileName, name, taskId, legacyFolder } = source;
+  const told = (reason: string) => (legacyFolder === undefined ? reason : `${fileName}: ${reason}`);
+  if (reading.is === 'bad') scan.bad.push({ path, name, reason: told(reading.reason), leave: reading.leave });
   else if (reading.is === 'gone') settleGone(source, scan);
   else if (scan.records.has(taskId)) {
-    scan.bad.push({ path, name, reason: `its id in lower case, ${taskId}, is taken by another record`, leave: false });
+    const reason = told(`its id in lower case, ${taskId}, is taken by another record`);
+    scan.bad.push({ path, name, reason, leave: false });
   } else {
     scan.records.set(taskId, reading.record);
     if (legacyFolder !== undefined && legacyFolder !== taskId) scan.legacyFolders.set(taskId, legacyFolder);

@@ -515,6 +515,15 @@ describe('importTasks', () => {
     }
   });
 
+  it('goes on after a record whose parts fit and whose whole does not', async () => {
+    const directory = await scratch();
+    const large = hermes(1, { answer: 'x'.repeat(200_000), prompt: 'y'.repeat(900_000) });
+    const report = await importTasks(directory, [large, hermes(2)]);
+    expect(report).toMatchObject({ imported: ['web-1', 'web-2'], rejected: [] });
+    const manager = await openManager({ directory });
+    expect(await manager.readResult('web-1')).toEqual({ answer: 'x'.repeat(200_000) });
+  });
+
   it('says of what it finds there and sets aside', async () => {
     const directory = await scratch();
     await writeFile(join(directory, 'broken.json'), '{ nope');
@@ -725,4 +734,32 @@ it('a task that was written back does not come back from its old file when its r
   }
   await utimes(join(directory, 't1', 'task.json'), Date.now() / 1000 + 60, Date.now() / 1000 + 60);
   expect((await openManager({ directory })).getTask('t1')).toMatchObject({ status: 'running' });
+});
+
+it('a folder that was set aside for the sake of another one does not hide that', async () => {
+  const directory = await scratch();
+  const now = Date.now() / 1000;
+  for (const [name, age] of [
+    ['Foo', 60],
+    ['foo', 0],
+  ] as const) {
+    await mkdir(join(directory, name));
+    const path = join(directory, name, 'task.json');
+    const task = {
+      task_id: name,
+      session_id: 's',
+      prompt: name,
+      workdir: '/',
+      status: 'running',
+      created_at: 1_700_000_000,
+    };
+    await writeFile(path, JSON.stringify(task));
+    await utimes(path, now - age, now - age);
+  }
+  for (const open of [1, 2]) {
+    const manager = await openManager({ directory });
+    expect(manager.getTask('foo'), `open ${open}`).toMatchObject({ description: 'Foo' });
+    await manager.close();
+    expect((await readTasks(directory)).tasks).toHaveLength(1);
+  }
 });

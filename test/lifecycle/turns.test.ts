@@ -123,6 +123,105 @@ describe('a launch that takes long', () => {
   });
 });
 
+describe('a launch that ends well although it was told of a stop', () => {
+  /** Takes its time, whatever it is told. */
+  function deafKind() {
+    const starts = new Map<string, () => void>();
+    const stops: string[] = [];
+    const kind = defineTaskKind({
+      name: 'deaf',
+      details: z.object({}),
+      start: ({ taskId }) => new Promise<void>((resolve) => starts.set(taskId, resolve)),
+      probe: () => ({ state: stops.length > 0 ? ('gone' as const) : ('running' as const) }),
+      stop: (_task, how) => void stops.push(how),
+    });
+    return { kind, starts, stops };
+  }
+
+  it('is stopped all the same by its deadline', async () => {
+    const clock = new FakeClock();
+    const { kind, starts, stops } = deafKind();
+    const manager = await openManager({ reconcileIntervalMs: 0, kinds: [kind] }, clock);
+    const registered = manager.registerTask({ kind: 'deaf', taskId: 'd', description: '', details: {}, timeoutMs: 50 });
+    await until(() => starts.has('d'));
+    await clock.advance(50);
+    await clock.advance(100);
+    await until(() => manager.getTask('d')?.stop);
+    starts.get('d')!();
+    await registered;
+    await until(() => stops.length > 0);
+    await until(async () => {
+      await clock.advance(10);
+      return manager.getTask('d')?.status === 'timed_out';
+    });
+  });
+
+  it('and then closes keeps the first stop', async () => {
+    const { kind, starts } = slowKind();
+    const directory = await scratch();
+    const options = { directory, kinds: [kind], maxRunningTasks: 1, whenFull: 'queue', stopGraceMs: 0 } as const;
+    const manager = await openManager(options);
+    const end = deferred();
+    await manager.registerTask({ kind: 'function', taskId: 'first', description: '', run: () => end.promise });
+    await manager.registerTask({ kind: 'slow', taskId: 's', description: '', details: {} });
+    end.resolve();
+    await until(() => starts.has('s'));
+    const stopped = manager.stopTask('s', { reason: 'first' });
+    await until(() => manager.getTask('s')?.stop);
+    await manager.close();
+    expect(await stopped).toMatchObject({ status: 'killed', stop: { cause: 'user', reason: 'first' } });
+  });
+});
+
+it('a stop that meets a launch which has failed resolves with the task', async () => {
+  const directory = await scratch();
+  const clock = new FakeClock();
+  const fail = deferred();
+  const kind = defineTaskKind({
+    name: 'failing',
+    details: z.object({}),
+    start: () => fail.promise.then(() => Promise.reject(new Error('no room'))),
+    probe: () => ({ state: 'running' as const }),
+    stop: () => undefined,
+  });
+  const manager = await openManager({ directory, reconcileIntervalMs: 0, kinds: [kind] }, clock);
+  const registered = manager.registerTask({ kind: 'failing', taskId: 'x', description: '', details: {} });
+  const refused = expect(registered).rejects.toMatchObject({ code: 'LAUNCH_FAILED' });
+  await until(() => manager.getTask('x'));
+  const stopped = manager.stopTask('x');
+  fail.resolve();
+  await clock.advance(100);
+  expect((await stopped).status).toMatch(/failed|killed/);
+  await refused;
+});
+
+it('a hint that comes during a launch is looked after when that is over', async () => {
+  const clock = new FakeClock();
+  const manager = await openManager({ reconcileIntervalMs: 0 }, clock);
+  // With a clock that stands still nothing but the hint makes anybody look.
+  for (let n = 0; n < 20; n++) {
+    await manager.registerTask({ kind: 'process', taskId: `p${n}`, description: '', command: 'exit 3' });
+    expect(await manager.waitForTask(`p${n}`)).toMatchObject({ status: 'failed', details: { exitCode: 3 } });
+  }
+});
+
+it('a question that nobody awaits does not bring the host down', async () => {
+  const unhandled: unknown[] = [];
+  const onUnhandled = (reason: unknown) => void unhandled.push(reason);
+  process.on('unhandledRejection', onUnhandled);
+  const manager = await openManager();
+  const run = ({ requestInput }: any) => {
+    void requestInput('Well?');
+    void requestInput('And this?', { data: 1n });
+    return 1;
+  };
+  const { taskId } = await manager.registerTask({ kind: 'function', description: '', run });
+  await manager.waitForTask(taskId);
+  await new Promise((resolve) => setImmediate(resolve));
+  process.off('unhandledRejection', onUnhandled);
+  expect(unhandled).toEqual([]);
+});
+
 describe('a deadline whose turn comes late', () => {
   it('of the queue ends nobody who has left it', async () => {
     const clock = new FakeClock();
