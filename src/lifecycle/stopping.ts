@@ -151,7 +151,10 @@ export class Stopping {
     await this.#settlement.settle(entry, { ending: 'gone', endedAt: this.#core.notBefore(entry.record) });
   }
 
-  /** The first cause stays. A disk that refuses does not save the work: the stop is kept in memory and written with the outcome. */
+  /**
+   * The first cause stays. A disk that refuses does not save the work: the stop is kept in memory and written with the outcome. Answers
+   * whether this stop is the first of a task that goes on.
+   */
   async #record(entry: Entry, request: StopRequest): Promise<boolean> {
     if (entry.working.stop && !request.skipHooks) return false;
     const ours = this.#stopOf(request);

@@ -1,4 +1,4 @@
-import { lstat, readdir, readFile } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { type Clock, systemClock } from '../clock.js';
@@ -11,7 +11,7 @@ import { directoryPath } from './folders.js';
 import { Layout } from './layout.js';
 import type { ParseRecord } from './record-file.js';
 import { moveAside } from './reject.js';
-import { type BadEntry, isOfLegacyFolder, type Scan, scanDirectory } from './scan.js';
+import { type BadEntry, type Scan, scanDirectory } from './scan.js';
 import { Slices } from './slices.js';
 import { sweep } from './sweep.js';
 
@@ -67,25 +67,23 @@ function setAside(layout: Layout, { path, name, reason, leave }: BadEntry): Reje
 }
 
 /** Where it cannot be read no record is kept back for it; an owner's sweep meets the same failure and reports it. */
-async function tryReadAside(rejectedDir: string): Promise<ReadonlyMap<string, number>> {
+async function tryReadAside(rejectedDir: string): Promise<ReadonlyMap<string, readonly string[]>> {
   return setAsideIn(rejectedDir).catch(() => new Map());
 }
 
 /**
- * The tasks whose records were ever set aside: a person may repair one and put it back, and then it must be judged as before. With the time
- * at which the newest of them was written; 0 for what came from the folder of another system.
+ * What was ever set aside, by the id of the task: a person may repair a record and put it back, and then it must be judged as before. Names
+ * only: nothing in there is opened for being there.
  */
-async function setAsideIn(rejectedDir: string): Promise<Map<string, number>> {
+async function setAsideIn(rejectedDir: string): Promise<Map<string, string[]>> {
   const names = (await unlessCode(['ENOENT', 'ENOTDIR'], readdir(rejectedDir))) ?? [];
-  const found = new Map<string, number>();
+  const found = new Map<string, string[]>();
   for (const name of names) {
     const taskId = /^(.+?)\.json/.exec(name)?.[1]?.toLowerCase() ?? '';
     if (!isTaskId(taskId) || name.endsWith('.reason')) continue;
-    const path = join(rejectedDir, name);
-    const reason = await unlessCode(['ENOENT'], readFile(`${path}.reason`, 'utf8'));
-    const isOurs = reason !== undefined && !isOfLegacyFolder(reason);
-    const writtenAt = isOurs ? ((await unlessCode(['ENOENT'], lstat(path)))?.mtimeMs ?? 0) : 0;
-    found.set(taskId, Math.max(writtenAt, found.get(taskId) ?? 0));
+    const paths = found.get(taskId);
+    if (paths) paths.push(join(rejectedDir, name));
+    else found.set(taskId, [join(rejectedDir, name)]);
   }
   return found;
 }

@@ -5,7 +5,7 @@
  * Two layouts: `<id>.json`, and a legacy folder holding `task.json`, which counts only where there is no `<id>.json`. Folders are looked
  * into only where that can matter: tens of thousands of ordinary task folders cost nothing.
  */
-import { lstatSync } from 'node:fs';
+import { lstatSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, delay } from '../clock.js';
 import type { TaskRecord } from '../task/record.js';
@@ -38,12 +38,12 @@ interface Source extends RecordFile {
   readonly legacyFolder?: string;
 }
 
-/** `setAside`: when the records that were moved to `.rejected` had been written, by id. Throws the system's error where the directory itself cannot be read. */
+/** `setAside`: by id, what was moved to `.rejected`. Throws the system's error where the directory itself cannot be read. */
 export async function scanDirectory(
   directory: string,
   parse: ParseRecord,
   clock: Clock,
-  setAside: ReadonlyMap<string, number>,
+  setAside: ReadonlyMap<string, readonly string[]>,
 ): Promise<Scan> {
   const slices = new Slices(clock);
   const listing = await listDirectory(directory, clock, slices);
@@ -57,7 +57,7 @@ async function findSources(
   listing: Listing,
   scan: Scan,
   slices: Slices,
-  setAside: ReadonlyMap<string, number>,
+  setAside: ReadonlyMap<string, readonly string[]>,
 ): Promise<Source[]> {
   const sources: Source[] = [];
   for (const name of listing.records) {
@@ -106,9 +106,26 @@ function isRegularFile(path: string): boolean {
   }
 }
 
-/** A person may have repaired what was set aside: that is newer. */
-function isOlder(path: string, than: number | undefined): boolean {
-  return than !== undefined && (lstatSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0) < than;
+/** Older than a record of ours that was set aside. What a person repaired is newer; what cannot be told keeps nothing back. */
+function isOlder(path: string, setAside: readonly string[] = []): boolean {
+  return setAside.some((other) => isOwnRecord(other) && writtenAt(path) < writtenAt(other));
+}
+
+function writtenAt(path: string): number {
+  try {
+    return lstatSync(path).mtimeMs;
+  } catch {
+    return Number.NaN; // neither older nor newer: a failure that lasts is met again, and reported, when the file is read
+  }
+}
+
+/** Not the `task.json` of another system's folder, which is set aside for reasons of its own. */
+function isOwnRecord(setAside: string): boolean {
+  try {
+    return !/^[^\n]*\/task\.json: /.test(readFileSync(`${setAside}.reason`, 'utf8'));
+  } catch {
+    return false; // who cannot be asked why says nothing against the other
+  }
 }
 
 async function readAll(
@@ -132,11 +149,6 @@ async function readAll(
     open = again;
     await delay(clock, pause);
   }
-}
-
-/** Whether this is why a `task.json` was set aside, not a record of ours. */
-export function isOfLegacyFolder(reason: string): boolean {
-  return /^[^\n]*\/task\.json: /.test(reason);
 }
 
 function settle(source: Source, reading: Exclude<Reading, { is: 'retry' }>, scan: Scan): void {
