@@ -66,16 +66,19 @@ async function* linesOf(child: ChildProcess): AsyncGenerator<string, void, undef
   }
 }
 
-/** The ids of tasks below `directory` whose supervisor is alive, by the process table's own account. */
+/**
+ * The ids of tasks below `directory` whose supervisor is alive, by the process table's own account. Each once: a subshell that has not
+ * come to its command yet has the supervisor's command line.
+ */
 export function supervisors(directory: string): string[] {
-  const found: string[] = [];
+  const found = new Set<string>();
   for (const pid of readdirSync('/proc')) {
     if (!/^\d+$/.test(pid)) continue;
     const argv = argvOf(pid);
     const at = argv.indexOf('holdfast');
-    if (at > 0 && argv[at + 1] === `${directory}/.run` && argv[at - 2] === '-c') found.push(argv[at + 2]!);
+    if (at > 0 && argv[at + 1] === `${directory}/.run` && argv[at - 2] === '-c') found.add(argv[at + 2]!);
   }
-  return found;
+  return [...found];
 }
 
 function argvOf(pid: string): string[] {

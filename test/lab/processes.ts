@@ -27,15 +27,15 @@ export function withArgument(text: string): number[] {
     .map(({ pid }) => pid);
 }
 
-/** The ids of tasks of this directory whose supervisor runs. */
+/** The ids of tasks of this directory whose supervisor runs; each once, though a subshell on its way to the command looks like it. */
 export function supervisors(directory: string): string[] {
-  const found: string[] = [];
+  const found = new Set<string>();
   for (const { args } of processes()) {
     const argv = args.split('\0');
     const at = argv.indexOf('holdfast');
-    if (at > 0 && argv[at + 1] === `${directory}/.run`) found.push(argv[at + 2] ?? '');
+    if (at > 0 && argv[at + 1] === `${directory}/.run`) found.add(argv[at + 2] ?? '');
   }
-  return found;
+  return [...found];
 }
 
 /** Whether this pid is taken by something that has not ended. */
