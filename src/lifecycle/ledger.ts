@@ -97,7 +97,8 @@ export class Ledger {
     await this.#store.put(deepFreeze(changed));
     entry.wrote(changed, carried);
     this.#hooks.written(entry);
-    announce?.(entry.view);
+    // What is on disk, not the view: that may have learnt more while it was written.
+    announce?.(changed);
     this.#hooks.announced(entry);
     return entry.view;
   }
