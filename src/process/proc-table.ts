@@ -4,7 +4,7 @@ import type { Clock } from '../clock.js';
 import { systemCode } from '../store/failure.js';
 import { shareRuns } from '../store/share-runs.js';
 import { Slices } from '../store/slices.js';
-import { type CommandLine, type ProcessRow, type ProcessTable, Snapshot } from './process-table.js';
+import { type CommandLine, keyOf, type ProcessRow, type ProcessTable, Snapshot } from './process-table.js';
 import { TASK_VARIABLE, taskMark } from './shim.js';
 
 /** Enough for a supervisor's own arguments, with the longest path there can be. */
@@ -13,25 +13,41 @@ const ENVIRON_BYTES = 128 * 1024;
 
 /** Enough, unless processes are born faster than they can be read. */
 const MAX_PASSES = 100;
-/** Who begins another program is waited for: that takes microseconds, and on a machine that is busy until its next turn. */
+/**
+ * Who begins another program is waited for: that takes microseconds, on a busy machine until its next turn, and on one that stands still
+ * for a moment as long as that. Whoever shows nothing for so long hangs, in its end for instance.
+ */
 const PAUSE_MS = 1;
-const MAX_PAUSES = 100;
+const MAX_PAUSES = 2_000;
 /** The process whose children are the kernel's own threads. */
 const KERNEL = 2;
 
 /** It ended meanwhile, or belongs to somebody else: not ours to see. */
 const invisible = ['ENOENT', 'ESRCH', 'EACCES', 'EPERM'];
 
+/** For tests: a process that is held between two programs cannot be had. */
+export interface ProcSource {
+  readonly root: string;
+  pause(): Promise<unknown>;
+}
+
+/** Not by the injected clock: it is another process that needs the time. */
+const system: ProcSource = { root: '/proc', pause: () => setTimeout(PAUSE_MS) };
+
 /** The process table of Linux. Reads are synchronous, a few microseconds each; scans are cut into slices. */
 export class ProcTable implements ProcessTable {
   readonly #clock: Clock;
   readonly #mark: Buffer;
   readonly #scan: () => Promise<void>;
+  readonly #source: ProcSource;
+  /** Those who were waited for in vain: once is enough. */
+  #hanging: ReadonlySet<string> = new Set();
   #latest = new Snapshot([]);
   #buffer = Buffer.allocUnsafe(ENVIRON_BYTES);
 
-  constructor(runDir: string, clock: Clock) {
+  constructor(runDir: string, clock: Clock, source = system) {
     this.#clock = clock;
+    this.#source = source;
     this.#mark = Buffer.from(`${TASK_VARIABLE}=${taskMark(runDir, '')}`);
     this.#scan = shareRuns(async () => {
       this.#latest = await this.#read();
@@ -61,7 +77,7 @@ export class ProcTable implements ProcessTable {
   async commandLines(): Promise<ReadonlyMap<number, CommandLine>> {
     const slices = new Slices(this.#clock);
     const lines = new Map<number, CommandLine>();
-    for (const pid of listPids()) {
+    for (const pid of this.#pids()) {
       await slices.pause();
       const line = this.commandLine(pid);
       if (line) lines.set(pid, line);
@@ -88,7 +104,7 @@ export class ProcTable implements ProcessTable {
     const seen = new Set<number>();
     let passes = 0;
     let pauses = 0;
-    for (let pids = listPids(); pids.length > 0; pids = listPids().filter((pid) => !seen.has(pid))) {
+    for (let pids = this.#pids(); pids.length > 0; pids = this.#pids().filter((pid) => !seen.has(pid))) {
       for (const pid of pids) {
         await slices.pause();
         const row = this.row(pid);
@@ -96,13 +112,14 @@ export class ProcTable implements ProcessTable {
         const environ = row && this.#environ(row);
         if (row) rows.set(pid, { ...row, taskId: environ ? this.#taskIn(environ) : undefined });
         else rows.delete(pid);
-        if (environ !== null) seen.add(pid);
+        if (environ !== null || (row && this.#hanging.has(keyOf(row)))) seen.add(pid);
       }
       const isComplete = pids.every((pid) => seen.has(pid));
       if (isComplete ? ++passes === MAX_PASSES : ++pauses === MAX_PAUSES) break;
-      // Not by the injected clock: it is another process that needs the time.
-      if (!isComplete) await setTimeout(PAUSE_MS);
+      if (!isComplete) await this.#source.pause();
     }
+    const hanging = [...rows.values()].filter((row) => !seen.has(row.pid) || this.#hanging.has(keyOf(row)));
+    this.#hanging = new Set(hanging.map(keyOf));
     return new Snapshot(rows.values());
   }
 
@@ -130,7 +147,7 @@ export class ProcTable implements ProcessTable {
   #file(pid: number, name: string, maxBytes: number): Buffer | undefined {
     let fd: number | undefined;
     try {
-      fd = openSync(`/proc/${pid}/${name}`, 'r');
+      fd = openSync(`${this.#source.root}/${pid}/${name}`, 'r');
       let length = 0;
       while (length < maxBytes) {
         if (length === this.#buffer.length) this.#buffer = Buffer.concat([this.#buffer], length * 2);
@@ -148,10 +165,10 @@ export class ProcTable implements ProcessTable {
       if (fd !== undefined) closeSync(fd);
     }
   }
-}
 
-function listPids(): number[] {
-  return readdirSync('/proc')
-    .map(Number)
-    .filter((pid) => Number.isInteger(pid));
+  #pids(): number[] {
+    return readdirSync(this.#source.root)
+      .map(Number)
+      .filter((pid) => Number.isInteger(pid));
+  }
 }

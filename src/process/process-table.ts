@@ -15,6 +15,11 @@ export interface ProcessRow {
   readonly taskId?: string | undefined;
 }
 
+/** Tells one process from every other that is, was or will be. */
+export function keyOf({ pid, start }: ProcessRow): string {
+  return `${pid} ${start}`;
+}
+
 /** A command line as the system shows it: arguments, each followed by the separator (the last one maybe not). */
 export interface CommandLine {
   readonly text: string;

@@ -4,7 +4,8 @@
  */
 import type { Clock } from '../clock.js';
 import { Slices } from '../store/slices.js';
-import { keyOf, type Work } from './work.js';
+import { keyOf } from './process-table.js';
+import type { Work } from './work.js';
 
 /** A tree that still grows after this long will meet the next call. */
 const KILL_ROUNDS_MS = 5_000;

@@ -12,7 +12,7 @@
  */
 import { systemCode } from '../store/failure.js';
 import { findSupervisor, isSupervisor } from './identity.js';
-import type { ProcessRow, ProcessTable, Snapshot } from './process-table.js';
+import { keyOf, type ProcessRow, type ProcessTable, type Snapshot } from './process-table.js';
 
 export type Signal = 'SIGTERM' | 'SIGKILL' | 'SIGSTOP' | 'SIGCONT';
 
@@ -119,10 +119,6 @@ export class Work {
       if (row) this.#outOfReach.add(keyOf(row));
     }
   }
-}
-
-export function keyOf({ pid, start }: ProcessRow): string {
-  return `${pid} ${start}`;
 }
 
 /** What is known of a task's processes beside the snapshot. */

@@ -9,6 +9,7 @@ import {
   hookProblems,
   type Json,
   leftOvers,
+  readAcknowledged,
   readDisk,
   repeated,
   shapeProblems,
@@ -193,4 +194,11 @@ describe('a directory', () => {
       put(directory, name, '');
     expect(leftOvers(directory)).toHaveLength(3);
   });
+});
+
+it('a line that a SIGKILL tore was not acknowledged, and spoils no other', () => {
+  const path = join(tempDirectory(), 'acknowledged');
+  const lines = [{ task: running }, { pruned: 'a' }].map((value) => `\n${JSON.stringify(value)}\n`);
+  writeFileSync(path, `${lines[0]}${lines[0]!.slice(0, 40)}${lines[1]}`);
+  expect(readAcknowledged(path)).toEqual([{ task: running }, { pruned: 'a' }]);
 });

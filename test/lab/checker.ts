@@ -243,7 +243,7 @@ export function successionProblems(before: Json, after: Json): string[] {
 
 const brief = (value: unknown) => (JSON.stringify(value) ?? 'absent').slice(0, 120);
 
-/** The lines that hosts wrote down. A host that was killed cannot have torn one: each is a single short write. */
+/** The lines that hosts wrote down. */
 export function readLines(path: string): string[] {
   try {
     return readFileSync(path, 'utf8').split('\n').filter(Boolean);
@@ -253,7 +253,17 @@ export function readLines(path: string): string[] {
   }
 }
 
-export const readAcknowledged = (path: string): Json[] => readLines(path).map((line) => JSON.parse(line));
+/** What hosts acknowledged. A write is torn where a SIGKILL meets it between two pages: half a line was not acknowledged. */
+export function readAcknowledged(path: string): Json[] {
+  return readLines(path).flatMap((line) => {
+    try {
+      return [JSON.parse(line)];
+    } catch (error) {
+      if (error instanceof SyntaxError) return [];
+      throw error;
+    }
+  });
+}
 
 /**
  * Whose record may be gone: who was said to be pruned, and, where a host died while it pruned, who could have been: the removal of a task is

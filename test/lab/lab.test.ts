@@ -46,6 +46,23 @@ describe('trials', () => {
     await lab.trials(range(5), async () => undefined);
     expect(lab.trialCount).toBe(0);
   });
+
+  it('and their later rounds, are not begun once the share of the whole lab is used up', async () => {
+    const lab = new Lab(experiment(), 'quick', 1, 0);
+    await setImmediate();
+    expect([...lab.rounds(5)]).toEqual([0]);
+    await lab.trials(range(5), async () => undefined);
+    expect(lab.trialCount).toBe(0);
+    expect([...new Lab(experiment(), 'quick', 1).rounds(3)]).toEqual([0, 1, 2]);
+  });
+
+  it('have their whole time after a rehearsal', async () => {
+    const lab = new Lab(experiment(200), 'quick', 1);
+    await lab.rehearse(async () => {
+      while (!lab.timeIsUp) await setImmediate();
+    });
+    expect(lab.timeIsUp).toBe(false);
+  });
 });
 
 describe('the report', () => {

@@ -27,17 +27,18 @@ export class Lab {
   readonly mode: Mode;
   readonly seed: number;
   readonly random: Random;
-  readonly #deadline: number;
+  #deadline: number;
   readonly notes: string[] = [];
   readonly messages: string[] = [];
   trialCount = 0;
   violationCount = 0;
 
-  constructor(experiment: Experiment, mode: Mode, seed: number) {
+  /** `shareMs`: what is left for this row of the time that the whole lab has. */
+  constructor(experiment: Experiment, mode: Mode, seed: number, shareMs = Number.POSITIVE_INFINITY) {
     this.mode = mode;
     this.seed = seed;
     this.random = new Random(seed).fork(experiment.row);
-    this.#deadline = performance.now() + (experiment.budgetMs?.[mode] ?? BUDGET_MS[mode]);
+    this.#deadline = performance.now() + Math.min(experiment.budgetMs?.[mode] ?? BUDGET_MS[mode], shareMs);
   }
 
   /** The size for this run. */
@@ -47,6 +48,11 @@ export class Lab {
 
   get timeIsUp(): boolean {
     return performance.now() > this.#deadline;
+  }
+
+  /** The rounds of one trial: once the time is up, only the first. */
+  *rounds(count: number): Generator<number> {
+    for (let round = 0; round < count && (round === 0 || !this.timeIsUp); round++) yield round;
   }
 
   note(text: string): void {
@@ -87,10 +93,14 @@ export class Lab {
     if (next < items.length) this.note(`${next} of ${items.length} rounds in the time there was`);
   }
 
-  /** Work in a sandbox that is no trial: to find out how large an experiment is. */
+  /** Work in a sandbox that is no trial, outside its time: to find out how large an experiment is. */
   async rehearse(work: (trial: Trial) => Promise<void>): Promise<void> {
-    await using sandbox = new Sandbox();
-    await work(new Trial(this, -1, sandbox));
+    const began = performance.now();
+    {
+      await using sandbox = new Sandbox();
+      await work(new Trial(this, -1, sandbox));
+    }
+    this.#deadline += performance.now() - began;
   }
 
   async #trial(index: number, work: (trial: Trial) => Promise<number | void>): Promise<void> {

@@ -18,6 +18,10 @@ import { Sandbox } from './sandbox.js';
 const DEFAULT_SEED = 20_261;
 /** A row that is still not done then hangs. */
 const LIMIT_MS: Record<Mode, number> = { quick: 60_000, full: 1_200_000, soak: 4_200_000 };
+/** What all rows may take on a slow machine: then each makes fewer trials. */
+const TOTAL_MS: Record<Mode, number> = { quick: 130_000, full: Infinity, soak: Infinity };
+/** Enough for the trials that every row begins at once. */
+const SMALLEST_SHARE_MS = 300;
 
 const { values } = parseArgs({
   options: {
@@ -63,8 +67,9 @@ function chosenRows(only: string | undefined): readonly Experiment[] {
 
 async function runRows(): Promise<number> {
   const results: RowResult[] = [];
-  for (const experiment of chosen) {
-    const { result, messages, hangs } = await runRow(experiment);
+  for (const [index, experiment] of chosen.entries()) {
+    const left = (TOTAL_MS[mode] - performance.now()) / (chosen.length - index);
+    const { result, messages, hangs } = await runRow(experiment, Math.max(SMALLEST_SHARE_MS, left));
     results.push(result);
     const verdict = result.skipped !== undefined ? 'skipped' : hasPassed(result) ? 'ok' : 'FAILED';
     print(`row ${result.row}: ${verdict}, ${result.trials} trials, ${result.seconds.toFixed(1)} s`);
@@ -86,11 +91,11 @@ interface Ran {
   readonly hangs: boolean;
 }
 
-async function runRow(experiment: Experiment): Promise<Ran> {
+async function runRow(experiment: Experiment, shareMs: number): Promise<Ran> {
   const { row, what } = experiment;
   const started = performance.now();
   const skipped = experiment.unavailable?.();
-  const lab = new Lab(experiment, mode, seed);
+  const lab = new Lab(experiment, mode, seed, shareMs);
   current = lab;
   const isDone =
     skipped !== undefined ||

@@ -23,7 +23,8 @@ export class Model {
 
   /** Never one that was there before. */
   newId(): string {
-    return `t${++this.#ids}`;
+    // Of the same millisecond are listed by their ids after a restart.
+    return `t${String(++this.#ids).padStart(3, '0')}`;
   }
 
   get used(): number {

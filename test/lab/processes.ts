@@ -40,13 +40,20 @@ export function supervisors(directory: string): string[] {
 
 /** Whether this pid is taken by something that has not ended. */
 export function isAlive(pid: number): boolean {
+  const [state = ''] = fieldsOf(pid);
+  return !['', 'Z', 'X'].includes(state);
+}
+
+/** State, parent and so on: what follows the program's name. */
+function fieldsOf(pid: number): string[] {
   const stat = read(`/proc/${pid}/stat`);
-  const state = stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3);
-  return stat !== '' && state !== 'Z' && state !== 'X';
+  return stat.slice(stat.lastIndexOf(')') + 2).split(' ');
 }
 
 export function childrenOf(pid: number): number[] {
-  return read(`/proc/${pid}/task/${pid}/children`).split(' ').filter(Boolean).map(Number);
+  return processes()
+    .map((one) => one.pid)
+    .filter((child) => Number(fieldsOf(child)[1]) === pid);
 }
 
 /** SIGKILL; one that is gone already is none the worse. */

@@ -33,6 +33,8 @@ export class Real {
     this.manager = await BackgroundTaskManager.open({
       directory: this.#directory,
       fsync: false,
+      // Where a watch cannot be had, the timer is what finds an end.
+      reconcileIntervalMs: 1_000,
       hooks: { inbox: 'pull' },
       ...limits,
     });

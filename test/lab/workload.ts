@@ -5,7 +5,7 @@
 import type { Random } from './random.js';
 
 /** Longer than anybody waits: ends by a stop only. */
-export const ENDLESS_MS = 600_000;
+const ENDLESS_MS = 600_000;
 
 export type Step = { readonly lane?: number } & (
   | {

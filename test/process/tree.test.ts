@@ -1,5 +1,5 @@
 /* Who belongs to a task: the rules on invented process tables, the readers of real ones. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -11,7 +11,7 @@ import { PsTable } from '../../src/process/ps-table.js';
 import { kill, terminate } from '../../src/process/stop.js';
 import { treeOf, Work } from '../../src/process/work.js';
 import { isAlive, ProcessLab, spawned, stateOf } from '../helpers/process.js';
-import { until } from '../helpers/wait.js';
+import { tempDirectory, until } from '../helpers/wait.js';
 
 const row = (pid: number, more: Partial<ProcessRow> = {}): ProcessRow => ({
   ...{ pid, ppid: 1, pgid: pid, session: pid, start: `${pid}` },
@@ -192,6 +192,41 @@ it('somebody who goes from process to process is in every snapshot', async () =>
   writeFileSync(join(directory, 'enough'), '');
   await until(() => lab.marked(task).length === 0);
   expect(missed).toBe(0);
+});
+
+describe('somebody between two programs, who shows neither arguments nor environment', () => {
+  const MARKED = 7;
+  /** A process table of files: nobody real can be held there. `onPause` is told how often was waited. */
+  function held(onPause: (pauses: number) => void) {
+    const [root, runDir] = [tempDirectory(), '/somewhere/.run'];
+    mkdirSync(join(root, `${MARKED}`));
+    const write = (name: string, text: string) => writeFileSync(join(root, `${MARKED}`, name), text);
+    write('stat', `${MARKED} (sh) S 1 ${MARKED} ${MARKED} ${'0 '.repeat(15)}4711 0\n`);
+    for (const name of ['environ', 'cmdline']) write(name, '');
+    let pauses = 0;
+    const pause = async () => onPause(++pauses);
+    const table = new ProcTable(runDir, systemClock, { root, pause });
+    return { table, pauses: () => pauses, begin: () => write('environ', `HOLDFAST_TASK=${runDir}/a\0`) };
+  }
+
+  it('is waited for, also where the machine stands still for a second', async () => {
+    const { table, begin } = held((pauses) => {
+      if (pauses === 1_000) begin();
+    });
+    expect((await table.snapshot()).marked('a')).toMatchObject([{ pid: MARKED, start: '4711' }]);
+  });
+
+  it('is waited for only once where it hangs, and is seen when it goes on', async () => {
+    const { table, pauses, begin } = held(() => undefined);
+    expect([...(await table.snapshot()).rows.keys()]).toEqual([MARKED]);
+    const first = pauses();
+    expect(first).toBeGreaterThan(1_000);
+    await table.snapshot();
+    await table.snapshot();
+    expect(pauses()).toBe(first);
+    begin();
+    expect((await table.snapshot()).marked('a')).toHaveLength(1);
+  });
 });
 
 describe('the marks', () => {

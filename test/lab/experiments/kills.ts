@@ -23,17 +23,19 @@ export const killsAtRandom: Experiment = {
     let promises = 0;
     await lab.trials(range(lab.size({ quick: 12, full: 400 })), async (trial) => {
       let made = 0;
-      for (const generation of range(GENERATIONS)) {
+      let kills = 0;
+      for (const generation of lab.rounds(GENERATIONS)) {
         const steps = mixture(trial.random, `g${generation}`, 400);
         await using host = player(trial, { steps, afterwards: 'stay', options: { fsync: generation % 2 === 0 } });
         // Now and then before it has opened; mostly in the middle of its work.
         if (trial.random.chance(0.15)) await pause(trial.random.int(0, 250)).then(() => host.kill());
         else await killSometime(trial, host, 100_000);
+        kills++;
         made = checkFiles(trial, `after kill ${generation}`);
       }
       promises += made;
       await checkRecovery(trial);
-      return GENERATIONS;
+      return kills;
     });
     lab.check(promises > 0, 'no host acknowledged anything');
     lab.note(`${promises} acknowledgements`);
@@ -80,7 +82,10 @@ async function dieAndRecover(trial: Trial, dying: Host, where: string): Promise<
 }
 
 /** What changes a file or a folder, below everything that Node does. */
-const SYSTEM_CALLS = 'write,pwrite64,rename,unlink,rmdir,mkdir,link,fsync,fchmod,chmod,ftruncate';
+const SYSTEM_CALLS =
+  '/^(write|pwrite64|rename(at2?)?|unlink(at)?|rmdir|mkdir(at)?|link(at)?|fsync|fchmod|chmod|fchmodat2?|ftruncate)$';
+/** No run makes so many. */
+const NEVER = 65_535;
 const tracer = (when: number) => [
   ...['strace', '-f', '-qq', '-o', '/dev/null', '-e', `trace=${SYSTEM_CALLS}`],
   ...['-e', `inject=${SYSTEM_CALLS}:signal=SIGKILL:when=${when}`],
@@ -88,7 +93,8 @@ const tracer = (when: number) => [
 
 /** The calls of the system itself: a sample, since each run takes long. Node's pool has one thread, and every thread counts for itself. */
 async function killUnderStrace(lab: Lab, steps: readonly Step[]): Promise<void> {
-  if (spawnSync('strace', ['-f', '-e', 'trace=none', 'true']).status !== 0) {
+  const [file, ...harmless] = tracer(NEVER);
+  if (spawnSync(file!, [...harmless, 'true']).status !== 0) {
     lab.note('none under strace: not possible here');
     return;
   }
@@ -127,7 +133,8 @@ export const launchesOnce: Experiment = {
   what: 'a task launched twice over all recoveries',
   async run(lab) {
     await lab.trials(range(lab.size({ quick: 10, full: 300 })), async (trial) => {
-      for (const generation of range(GENERATIONS)) {
+      let kills = 0;
+      for (const generation of lab.rounds(GENERATIONS)) {
         const steps = range(40).map(
           (n): Step => ({ do: 'process', id: `g${generation}-${n}`, exit: 0, ms: 0, hooks: [], lane: n % 8 }),
         );
@@ -135,9 +142,10 @@ export const launchesOnce: Experiment = {
         // While launches are under way; the next host opens at once.
         await host.next();
         await killSometime(trial, host, 30_000);
+        kills++;
       }
       await checkRecovery(trial);
-      return GENERATIONS;
+      return kills;
     });
   },
 };

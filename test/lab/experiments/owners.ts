@@ -58,7 +58,9 @@ export const ownershipRaces: Experiment = {
 async function raceForOwnership(trial: Trial): Promise<number> {
   const { random } = trial;
   const contenders = await Promise.all(range(CONTENDERS).map(() => contender(trial)));
-  for (const round of range(ROUNDS)) {
+  let rounds = 0;
+  for (const round of trial.lab.rounds(ROUNDS)) {
+    rounds++;
     for (const one of contenders) if (random.chance(0.3)) await ask(one, 'clock', { by: random.pick(JUMPS) });
     const winner = await raceOnce(trial, contenders, `round ${round}`);
     if (!winner) continue;
@@ -71,7 +73,7 @@ async function raceForOwnership(trial: Trial): Promise<number> {
     }
   }
   await Promise.all(contenders.map(({ host }) => host.kill()));
-  return ROUNDS;
+  return rounds;
 }
 
 /**

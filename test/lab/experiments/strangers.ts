@@ -9,9 +9,9 @@ import { readDisk, readLines } from '../checker.js';
 import { Host } from '../host.js';
 import { checkEnd } from '../killer.js';
 import { type Experiment, range, type Trial } from '../lab.js';
-import { isAlive, killHard, processes } from '../processes.js';
+import { isAlive, killHard, type ProcessLine, processes } from '../processes.js';
 import { until } from '../until.js';
-import { ENDLESS_MS, type Step } from '../workload.js';
+import type { Step } from '../workload.js';
 
 /** Who has the pid now: any process, or one that looks as like a supervisor of ours as a stranger can. */
 const GUISES = ['plain', 'other task', 'other directory', 'argument', 'prefix'] as const;
@@ -55,13 +55,16 @@ async function meet(trial: Trial, guise: (typeof GUISES)[number], reason: (typeo
 
 /** A host dies, its task with its supervisor as well: the record says `running`. */
 async function leaveTask(trial: Trial): Promise<void> {
-  const steps: Step[] = [{ do: 'process', id: 'ours', ms: ENDLESS_MS, hooks: [] }];
+  // One program that never forks: who is just being born, or begins another program, shows no arguments and would be overlooked.
+  const steps: Step[] = [{ do: 'process', id: 'ours', command: ['sleep', '600'], hooks: [] }];
   const plan = { ...filesOf(trial), steps, afterwards: 'die', options: { fsync: false } };
   await using host = new Host({ sandbox: trial.sandbox, script: 'player.mjs', plan });
   await checkEnd(trial, host);
   const ours = () => processes().filter(({ env, args }) => `${env()}${args}`.includes(trial.directory));
-  await until(() => ours().length >= 2, 'the task runs');
-  while (ours().length > 0) for (const { pid } of ours()) killHard(pid);
+  await until(() => ours().some(({ args }) => args.replaceAll('\0', ' ').trim() === 'sleep 600'), 'the task runs');
+  // The supervisor first: it would write down how its command ended.
+  const rank = ({ args }: ProcessLine) => (args.includes('\0holdfast\0') ? 0 : 1);
+  while (ours().length > 0) for (const { pid } of ours().sort((a, b) => rank(a) - rank(b))) killHard(pid);
 }
 
 /** A shell that writes down every signal it hears. */

@@ -9,8 +9,8 @@ export const plan = JSON.parse(readFileSync(process.env.LAB_PLAN, 'utf8'));
 /** Tells the lab. */
 export const say = (value) => process.stdout.write(`${JSON.stringify(value)}\n`);
 
-/** Writes down what the manager has promised. */
-export const acknowledge = (value) => appendFileSync(plan.acknowledged, `${JSON.stringify(value)}\n`);
+/** Writes down what the manager has promised. A SIGKILL can tear a line where it crosses a page: the next one begins anew. */
+export const acknowledge = (value) => appendFileSync(plan.acknowledged, `\n${JSON.stringify(value)}\n`);
 
 /** Writes down that a piece of work began. */
 export const launched = (what) => appendFileSync(plan.launched, `${what}\n`);
