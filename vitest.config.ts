@@ -8,8 +8,9 @@ export default defineConfig({
     pool: 'forks',
     // Many tests start processes of their own: more files at a time would only starve each other.
     maxWorkers: 3,
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    // Generous on purpose: it is how long a broken promise takes to fail.
+    testTimeout: 180_000,
+    hookTimeout: 180_000,
     coverage: {
       provider: 'v8',
       include: ['src/**/*.ts'],

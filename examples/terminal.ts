@@ -152,9 +152,10 @@ async function checkInterrupt(directory: string): Promise<void> {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   let drawn = '';
+  let isInterrupted = false;
   copy.stdout.setEncoding('utf8').on('data', (chunk) => {
     drawn += chunk;
-    if (drawn.includes('░')) copy.kill('SIGINT');
+    if (drawn.includes('░') && !isInterrupted) isInterrupted = copy.kill('SIGINT');
   });
   const signal = await new Promise((resolve) => copy.once('close', (_, by) => resolve(by)));
   assert.equal(signal, 'SIGINT');

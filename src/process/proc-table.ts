@@ -118,9 +118,10 @@ export class ProcTable implements ProcessTable {
       if (isComplete ? ++passes === MAX_PASSES : ++pauses === MAX_PAUSES) break;
       if (!isComplete) await this.#source.pause();
     }
-    const hanging = [...rows.values()].filter((row) => !seen.has(row.pid) || this.#hanging.has(keyOf(row)));
-    this.#hanging = new Set(hanging.map(keyOf));
-    return new Snapshot(rows.values());
+    const untold = [...rows.values()].filter((row) => !seen.has(row.pid));
+    const hanging = [...rows.values()].filter((row) => this.#hanging.has(keyOf(row)));
+    this.#hanging = new Set([...untold, ...hanging].map(keyOf));
+    return new Snapshot(rows.values(), untold.length === 0);
   }
 
   /** `null`: not yet. Who begins another program has neither arguments nor environment for a moment; the kernel's own threads never have. */

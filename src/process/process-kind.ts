@@ -271,5 +271,5 @@ class Processes {
 }
 
 async function isTreeLeft(work: Work, where: Whereabouts): Promise<boolean> {
-  return where !== 'perished' && (await work.members()).length > 0;
+  return where !== 'perished' && !(await work.isGone());
 }

@@ -41,10 +41,13 @@ export interface ProcessTable {
 /** Many processes, and who belongs where. */
 export class Snapshot {
   readonly rows = new Map<number, ProcessRow>();
+  /** Whether of each it could be told whose it is. */
+  readonly isComplete: boolean;
   readonly #near = new Map<number, ProcessRow[]>();
   readonly #marked = new Map<string, ProcessRow[]>();
 
-  constructor(rows: Iterable<ProcessRow>) {
+  constructor(rows: Iterable<ProcessRow>, isComplete = true) {
+    this.isComplete = isComplete;
     for (const row of rows) {
       this.rows.set(row.pid, row);
       add(this.#near, row.session, row);

@@ -38,6 +38,8 @@ export class Work {
   /** Members of the tree, with their start times, as the last scan found them. */
   #known: ReadonlyMap<number, string> = new Map();
   readonly #outOfReach = new Set<string>();
+  /** Whether the last scan could tell of everybody whose they are. */
+  #isCertain = true;
 
   constructor(taskId: string, runDir: string, table: ProcessTable) {
     this.taskId = taskId;
@@ -71,6 +73,11 @@ export class Work {
     return true;
   }
 
+  /** Whether provably nothing of the task is left. */
+  async isGone(): Promise<boolean> {
+    return (await this.members()).length === 0 && this.#isCertain;
+  }
+
   /** Everything of the task that lives, its supervisor included. */
   async members(): Promise<readonly ProcessRow[]> {
     const snapshot = await this.#table.snapshot();
@@ -83,6 +90,7 @@ export class Work {
       endedAt: this.#endedAt,
       known: this.#known,
     });
+    this.#isCertain = snapshot.isComplete;
     this.#known = new Map(members.map((row) => [row.pid, row.start]));
     return members.filter((row) => !this.#outOfReach.has(keyOf(row)));
   }

@@ -265,7 +265,8 @@ describe('a recorded pid that belongs to a stranger by now', () => {
       expect(await manager.waitForTask('mine')).toMatchObject({ status: how.startsWith('was') ? 'killed' : 'lost' });
       await manager.stopTask('mine');
       await manager.close({ tasks: 'stop' });
-      expect(stateOf(stranger.pid!)).toBe('S');
+      // Not stopped, and not dead; a busy machine may not have let it come to its sleep.
+      expect(['S', 'R', 'D']).toContain(stateOf(stranger.pid!));
     },
   );
 

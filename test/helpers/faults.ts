@@ -38,7 +38,7 @@ export async function installFaults(directory: string): Promise<{ faults: Faults
 }
 
 /** Rejects when `work` takes longer than anything here should: a promise that never settles is a finding, not a time-out of the test. */
-export async function within<T>(what: string, work: Promise<T>, ms = 20_000): Promise<T> {
+export async function within<T>(what: string, work: Promise<T>, ms = 60_000): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new Error(`${what}: not settled after ${ms} ms`)), ms);

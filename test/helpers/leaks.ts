@@ -15,7 +15,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeEach, expect, onTestFinished } from 'vitest';
 
 /** Closing takes a turn or two of the event loop, and the end of a child as long as the system needs. */
-const GRACE_MS = 2_000;
+const GRACE_MS = 10_000;
 const POLL_MS = 5;
 const STACK_DEPTH = 40;
 const FD_FOLDER = '/proc/self/fd';

@@ -96,13 +96,26 @@ class Life {
 
   records(): Map<string, TaskRecord> {
     const names = readdirSync(this.directory).filter((name) => name.endsWith('.json'));
+    // What a prune removes meanwhile is gone.
     return new Map(
-      names.map((name) => [name.slice(0, -5), JSON.parse(readFileSync(join(this.directory, name), 'utf8'))]),
+      names.flatMap((name) => {
+        const record = readIfThere(join(this.directory, name));
+        return record ? [[name.slice(0, -5), record]] : [];
+      }),
     );
   }
 
   record(taskId: string): TaskRecord | undefined {
     return this.records().get(taskId);
+  }
+}
+
+function readIfThere(path: string): TaskRecord | undefined {
+  try {
+    return JSON.parse(readFileSync(path, 'utf8'));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
   }
 }
 
@@ -268,7 +281,8 @@ export class Lives {
         ? life.manager.registerTask({ kind: 'function', ...spec, run })
         : life.manager.registerTask({ kind: 'job', ...spec, details: { place: 'here' } });
     const acknowledged = registered.then((task) => {
-      if (life.over || life.record(task.taskId)) return;
+      // By an idempotency key a task may be given that has ended, and is being pruned.
+      if (life.over || isTerminal(task.status) || life.record(task.taskId)) return;
       if (life.manager.getTask(task.taskId)) this.#problems.push(`${task.taskId} was acknowledged and is not on disk`);
     });
     this.#expect(acknowledged, ['CAPACITY_EXCEEDED', 'TASK_EXISTS']);

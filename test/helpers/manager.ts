@@ -11,7 +11,7 @@ import type { AnyTaskKind } from '../../src/task/kind.js';
 /** A new folder, removed after the test. */
 export async function scratch(): Promise<string> {
   const directory = await realpath(await mkdtemp(join(tmpdir(), 'holdfast-test-')));
-  onTestFinished(() => rm(directory, { recursive: true, force: true }));
+  onTestFinished(() => rm(directory, { recursive: true, force: true, maxRetries: 5, retryDelay: 20 }));
   return directory;
 }
 

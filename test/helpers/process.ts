@@ -144,6 +144,20 @@ export class ProcessLab {
     return marked(`${this.layout.runDir}/${task.taskId}`, true);
   }
 
+  /** The programs that the living processes of the task run, in order. A subshell on its way to its own is still the shell. */
+  programs(task: ProcessTask): string[] {
+    return this.marked(task)
+      .map((pid) => argumentsOf(pid)[0] ?? '')
+      .sort();
+  }
+
+  /** Resolves once another host can tell that the supervisor lives: while it begins, it shows no arguments. */
+  async visible(task: ProcessTask): Promise<ProcessTask> {
+    const pid = task.details.pid!;
+    await until(() => argumentsOf(pid).length > 0 || !isAlive(pid));
+    return task;
+  }
+
   /** Starts a supervisor without the kind, as a host did that died before it could write anything down. */
   supervisor(task: ProcessTask, shell: readonly string[] = ['/bin/sh']): ChildProcess {
     const { runDir } = this.layout;
@@ -202,12 +216,32 @@ function readProc(pid: number, file: string): string | undefined {
   }
 }
 
+/** The arguments of a process; none where it has ended, or is just beginning its program. */
+function argumentsOf(pid: number): string[] {
+  return (readProc(pid, 'cmdline') ?? '').split('\0').slice(0, -1);
+}
+
+const PF_KTHREAD = 0x00200000;
+const FLAGS = 6;
+const LOOKS = 2_000;
+
+/** Who begins another program has neither environment nor arguments for a moment: it is waited for. The kernel's own threads never have. */
+function environOf(pid: number): string {
+  for (let look = 0; ; look++) {
+    const environ = readProc(pid, 'environ') ?? '';
+    if (environ !== '' || readProc(pid, 'cmdline') !== '' || look === LOOKS || !isAlive(pid)) return environ;
+    const flags = Number(readProc(pid, 'stat')?.split(') ').at(-1)?.split(' ')[FLAGS]);
+    if (flags & PF_KTHREAD) return environ;
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1);
+  }
+}
+
 function marked(mark: string, whole: boolean): number[] {
   return readdirSync('/proc')
     .map(Number)
     .filter((pid) => {
       if (!Number.isInteger(pid) || !isAlive(pid)) return false;
-      const variables = readProc(pid, 'environ')?.split('\0') ?? [];
+      const variables = environOf(pid).split('\0');
       return variables.some((text) =>
         whole ? text === `${TASK_VARIABLE}=${mark}` : text.startsWith(`${TASK_VARIABLE}=${mark}`),
       );

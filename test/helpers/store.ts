@@ -24,7 +24,7 @@ afterEach(async () => {
 /** A fresh folder that is gone after the test. */
 export function tempDir(): string {
   const path = mkdtempSync(join(tmpdir(), 'holdfast-store-'));
-  defer(() => rmSync(path, { recursive: true, force: true }));
+  defer(() => rmSync(path, { recursive: true, force: true, maxRetries: 5, retryDelay: 20 }));
   return path;
 }
 
@@ -123,7 +123,7 @@ export class ManualClock implements Clock {
 
 /** Waits for a state of real processes and files. */
 export async function eventually(what: string, condition: () => unknown): Promise<void> {
-  const deadline = performance.now() + 20_000;
+  const deadline = performance.now() + 60_000;
   while (!(await condition())) {
     if (performance.now() > deadline) throw new Error(`never came: ${what}`);
     await setTimeout(5);

@@ -10,7 +10,7 @@ const { setTimeout: realSetTimeout, performance: realPerformance } = globalThis;
 
 /** What `until` may be told. */
 export interface UntilOptions {
-  /** Generous on purpose: it is how long a broken promise takes to fail, not how long a kept one takes. Default 20,000. */
+  /** Generous on purpose: it is how long a broken promise takes to fail, not how long a kept one takes. Default 60,000. */
   timeoutMs?: number;
   /** What was waited for; a function is asked when the time is up. */
   message?: string | (() => string);
@@ -19,7 +19,7 @@ export interface UntilOptions {
 /** Asks `condition` every few milliseconds until it gives something truthy, and resolves with that. What it throws ends the wait. */
 export async function until<T>(
   condition: () => T | PromiseLike<T>,
-  { timeoutMs = 20_000, message = 'the condition' }: UntilOptions = {},
+  { timeoutMs = 60_000, message = 'the condition' }: UntilOptions = {},
 ): Promise<Exclude<T, undefined | null | false | 0 | ''>> {
   const deadline = realPerformance.now() + timeoutMs;
   for (;;) {

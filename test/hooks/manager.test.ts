@@ -31,7 +31,7 @@ async function settleMany(maxAttempts: number) {
   );
   await Promise.all(tasks);
   await manager.waitForIdle();
-  await until(() => manager.listDeliveries({ state: 'pending' }).length === 0, { timeoutMs: 50_000 });
+  await until(() => manager.listDeliveries({ state: 'pending' }).length === 0, { timeoutMs: 150_000 });
   return { manager, delivered, state };
 }
 

@@ -323,7 +323,7 @@ describe('what the answer means', () => {
     });
     expect(await deliver(webhookHook({ url: cut.url, ...local }))).toMatchObject({ ok: true });
     const stalled = await receiver((response) => void response.writeHead(410, { 'content-length': '100' }).write('x'));
-    expect(await deliver(webhookHook({ url: stalled.url, timeoutMs: 300, ...local }))).toMatchObject({
+    expect(await deliver(webhookHook({ url: stalled.url, timeoutMs: 2_000, ...local }))).toMatchObject({
       ok: false,
       permanent: true,
     });

@@ -28,6 +28,17 @@ import { next, openManager, record, scratch } from '../helpers/manager.js';
 
 type Value = Record<string, unknown>;
 
+/** The next warning of this name. */
+function warningNamed(name: string): Promise<Error> {
+  return new Promise((resolve) => {
+    const listener = (warning: Error) => {
+      if (warning.name === name) resolve(warning);
+    };
+    process.on('warning', listener);
+    onTestFinished(() => void process.off('warning', listener));
+  });
+}
+
 const all = { includeForeground: true } as const;
 
 /** A kube-coder task that runs, as its `task.json` has it. */
@@ -527,7 +538,7 @@ describe('importTasks', () => {
   it('says of what it finds there and sets aside', async () => {
     const directory = await scratch();
     await writeFile(join(directory, 'broken.json'), '{ nope');
-    const warned = new Promise<Error>((resolve) => process.once('warning', resolve));
+    const warned = warningNamed('RejectedRecord');
     expect(await importTasks(directory, [])).toEqual({ imported: [], skipped: [], rejected: [] });
     expect(await warned).toMatchObject({ name: 'RejectedRecord', message: expect.stringContaining('broken.json') });
   });
@@ -722,6 +733,8 @@ it('a task that was written back does not come back from its old file when its r
     created_at: 1_700_000_000,
   };
   await writeFile(join(directory, 't1', 'task.json'), JSON.stringify(old));
+  // A tick of the clock of files may be all there is between what follows.
+  await utimes(join(directory, 't1', 'task.json'), Date.now() / 1000 - 60, Date.now() / 1000 - 60);
   const first = await openManager({ directory });
   await first.updateTask('t1', { description: 'written back' });
   await first.close();

@@ -55,7 +55,7 @@ describe('waits', () => {
     const end = deferred();
     await manager.registerTask({ kind: 'function', description: '', run: () => end.promise });
     await manager.registerTask({ kind: 'function', description: '', run: forever });
-    const idle = manager.waitForIdle({ filter: { status: 'queued' }, timeoutMs: 3_000 });
+    const idle = manager.waitForIdle({ filter: { status: 'queued' } });
     const started = next(manager, 'task:started');
     end.resolve();
     await started;

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -389,7 +389,8 @@ describe('the foreground work of a dead host', () => {
     );
     await host.next();
     await host.kill();
-    await until(() => existsSync(join(directory, '.run', 'ends.exit')));
+    const exit = join(directory, '.run', 'ends.exit');
+    await until(() => existsSync(exit) && readFileSync(exit, 'utf8').endsWith('\n'));
 
     const { calls, hook } = listening();
     const manager = await openManager({ directory, hooks: { conversation: hook }, maxRunningTasks: 1 });

@@ -127,7 +127,7 @@ describe.each<[string, (runDir: string) => ProcessTable]>([
     const task = await lab.run('setsid sleep 60 & env -i sleep 60 & echo ready; wait');
     await lab.printed(task, 'ready');
     const pid = task.details.pid!;
-    await until(() => lab.marked(task).length === 3);
+    await until(() => lab.programs(task).join() === '/bin/sh,/bin/sh,sleep');
     const snapshot = await until(async () => {
       const taken = await table.snapshot();
       return taken.near(pid).length === 3 && taken;
@@ -191,7 +191,8 @@ it('somebody who goes from process to process is in every snapshot', async () =>
   }
   writeFileSync(join(directory, 'enough'), '');
   await until(() => lab.marked(task).length === 0);
-  expect(missed).toBe(0);
+  // Once the pids may wrap around while they are listed: then the child is behind those that were listed already.
+  expect(missed).toBeLessThanOrEqual(1);
 });
 
 describe('somebody between two programs, who shows neither arguments nor environment', () => {
@@ -226,6 +227,11 @@ describe('somebody between two programs, who shows neither arguments nor environ
     expect(pauses()).toBe(first);
     begin();
     expect((await table.snapshot()).marked('a')).toHaveLength(1);
+  });
+
+  it('is not called gone as long as it was not waited for in vain', async () => {
+    const work = new Work('a', '/somewhere/.run', held(() => undefined).table);
+    expect([await work.isGone(), await work.isGone()]).toEqual([false, true]);
   });
 });
 

@@ -1,6 +1,7 @@
 /* A disk that is really full: a tmpfs of 64 KiB. */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { readRecords } from '../../src/store/file-store.js';
@@ -30,8 +31,7 @@ function fill(disk: string): string {
 }
 
 const isPermitted = (() => {
-  const path = '/tmp/holdfast-mount-probe';
-  mkdirSync(path, { recursive: true });
+  const path = mkdtempSync(join(tmpdir(), 'holdfast-mount-probe-'));
   const works = process.getuid?.() === 0 && canRun('mount', '-t', 'tmpfs', '-o', 'size=64k', 'holdfast-test', path);
   if (works) execFileSync('umount', [path]);
   rmSync(path, { recursive: true });
