@@ -93,7 +93,10 @@ export interface TaskOf<Kind, Details, Result = JsonValue> {
   readonly createdAt: number;
   /** `null` while queued, and for a task whose launch failed. */
   readonly startedAt: number | null;
-  /** The true end, also of a task that ended while no host was alive; `null` while active. */
+  /**
+   * The true end, also of a task that ended while no host was alive; `null` while active. Of a process by the clock of files, which may be a
+   * few milliseconds behind that of `deadlineAt` and `stop.requestedAt`.
+   */
   readonly endedAt: number | null;
   /** Absent or 0: no deadline. Counts from `startedAt`. */
   readonly timeoutMs?: number;
