@@ -1,5 +1,5 @@
 /* Row 5: processes that end while no host lives. Each leaves a file right before its end, and how it ends is known beforehand. */
-import { statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { filesOf, reopen } from '../aftermath.js';
 import { readDisk } from '../checker.js';
@@ -37,7 +37,7 @@ export const absence: Experiment = {
 };
 
 async function oneAbsence(trial: Trial): Promise<number> {
-  const endings = range(PROCESSES).map((n) => ending(trial.random, `p${n}`, trial.beside(`p${n}.ended`)));
+  const endings = range(PROCESSES).map((n) => ending(trial.random, `p${n}`, lastActOf(trial, `p${n}`)));
   const steps = endings.map(({ step }, n) => ({ ...step, lane: n % 4 }));
   {
     const plan = { ...filesOf(trial), steps, afterwards: 'die', options: { fsync: false } };
@@ -49,8 +49,10 @@ async function oneAbsence(trial: Trial): Promise<number> {
   await until(() => {
     const left = new Set(supervisors(trial.directory));
     const now = Date.now();
-    for (const { id } of endings) if (!left.has(id) && !goneAt.has(id)) goneAt.set(id, now);
-    return left.size === 0;
+    // One without its last act has not ended: its supervisor is just being born.
+    for (const { id } of endings)
+      if (!goneAt.has(id) && !left.has(id) && existsSync(lastActOf(trial, id))) goneAt.set(id, now);
+    return goneAt.size === endings.length;
   }, 'all processes have ended');
   await pause(ABSENCE_MS);
   await (await reopen(trial.directory, { fsync: false })).close();
@@ -58,12 +60,14 @@ async function oneAbsence(trial: Trial): Promise<number> {
   let inAbsence = 0;
   for (const one of endings) {
     // A file time, as the recorded end is one: the clock of files may stand a little behind.
-    const bounds = { from: Math.floor(statSync(trial.beside(`${one.id}.ended`)).mtimeMs), to: goneAt.get(one.id)! };
+    const bounds = { from: Math.floor(statSync(lastActOf(trial, one.id)).mtimeMs), to: goneAt.get(one.id)! };
     if (bounds.from > died) inAbsence++;
     trial.violations(one.id, differences(one, records.get(one.id), bounds));
   }
   return inAbsence;
 }
+
+const lastActOf = (trial: Trial, id: string) => trial.beside(`${id}.ended`);
 
 function ending(random: Random, id: string, last: string): Ending {
   const begin = `sleep ${random.int(300, 900) / 1000}; : >'${last}'`;
