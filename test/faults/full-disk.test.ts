@@ -123,7 +123,7 @@ describe.skipIf(!canMount())('a full disk under a manager (needs the right to mo
     const before = onDisk(directory, 'flood');
     const stopped = manager.stopTask('flood', { reason: 'the disk is full' });
     await until(() => errors.some(({ code, taskId }) => code === 'STORAGE_FAILED' && taskId === 'flood'));
-    await until(() => supervisors(directory).length === 0, { timeoutMs: 15_000 });
+    await until(() => supervisors(directory).length === 0);
     expect(onDisk(directory, 'flood')).toEqual(before);
     expect(manager.getTask('flood')).toMatchObject({ status: 'running' });
     rmSync(filler);

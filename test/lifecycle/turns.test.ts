@@ -3,11 +3,18 @@ import { mkdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import { defineTaskKind } from '../../src/index.js';
+import { defineTaskKind, type RunContext } from '../../src/index.js';
 import { FakeClock } from '../helpers/clock.js';
+import { leave, leftRecord } from '../helpers/integration.js';
 import { deferred, next, openManager, record, scratch } from '../helpers/manager.js';
 import { until } from '../helpers/wait.js';
 import { jobKind, onDisk, World } from '../helpers/world.js';
+
+/** A task that an owner left behind in the middle of its first attempt. */
+async function leaveRunning(directory: string, taskId: string, kind: string): Promise<void> {
+  const fields = { kind, status: 'running', createdAt: 1_000, startedAt: 2_000, endedAt: null };
+  await leave(directory, leftRecord(taskId, fields));
+}
 
 const job = (taskId: string, more: object = {}) =>
   ({ kind: 'job', taskId, description: '', details: { place: 'here' }, ...more }) as const;
@@ -77,12 +84,7 @@ describe('a launch that takes long', () => {
       stop: () => undefined,
       recover: () => ({ input: undefined }),
     });
-    const left = {
-      ...{ schemaVersion: 1, taskId: 's', kind: 'slow', description: '', status: 'running', detached: true },
-      ...{ createdAt: 1_000, startedAt: 2_000, endedAt: null, attempt: 1, owner: null },
-      ...{ details: {}, metadata: {}, hooks: {} },
-    };
-    await writeFile(join(directory, 's.json'), JSON.stringify(left), { mode: 0o600 });
+    await leaveRunning(directory, 's', 'slow');
     const opening = openManager({ directory, reconcileIntervalMs: 0, kinds: [kind] }, clock);
     await until(() => starts.has('s'));
     await clock.advance(30_000);
@@ -210,9 +212,9 @@ it('a question that nobody awaits does not bring the host down', async () => {
   const onUnhandled = (reason: unknown) => void unhandled.push(reason);
   process.on('unhandledRejection', onUnhandled);
   const manager = await openManager();
-  const run = ({ requestInput }: any) => {
+  const run = ({ requestInput }: RunContext<object>) => {
     void requestInput('Well?');
-    void requestInput('And this?', { data: 1n });
+    void requestInput('And this?', { data: 1n as never });
     return 1;
   };
   const { taskId } = await manager.registerTask({ kind: 'function', description: '', run });
@@ -422,12 +424,7 @@ it('a later attempt that cannot begin does not undo the first, and its pass says
     probe: () => ({ state: 'gone' as const }),
     recover: () => ({ input: undefined }),
   });
-  const left = {
-    ...{ schemaVersion: 1, taskId: 'j', kind: 'job', description: '', status: 'running', detached: true },
-    ...{ createdAt: 1_000, startedAt: 2_000, endedAt: null, attempt: 1, owner: null },
-    ...{ details: {}, metadata: {}, hooks: {} },
-  };
-  await writeFile(join(directory, 'j.json'), JSON.stringify(left), { mode: 0o600 });
+  await leaveRunning(directory, 'j', 'job');
   const manager = await openManager({ directory, kinds: [kind] });
   expect(manager.getTask('j')).toMatchObject({ status: 'failed', attempt: 2, startedAt: 2_000 });
   expect(manager.status().lastReconcile?.report.settled).toEqual(['j']);

@@ -229,7 +229,7 @@ describe('somebody between two programs, who shows neither arguments nor environ
     expect((await table.snapshot()).marked('a')).toHaveLength(1);
   });
 
-  it('is not called gone as long as it was not waited for in vain', async () => {
+  it('is not called gone by the scan that gave up on it', async () => {
     const work = new Work('a', '/somewhere/.run', held(() => undefined).table);
     expect([await work.isGone(), await work.isGone()]).toEqual([false, true]);
   });

@@ -2,7 +2,7 @@
 import { existsSync, statSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { filesOf, reopen } from '../aftermath.js';
-import { readDisk } from '../checker.js';
+import { type Json, readDisk } from '../checker.js';
 import { Host } from '../host.js';
 import { checkEnd } from '../killer.js';
 import { type Experiment, range, type Trial } from '../lab.js';
@@ -95,7 +95,7 @@ function ending(random: Random, id: string, last: string): Ending {
   };
 }
 
-function differences({ exitCode, signal }: Ending, task: any, { from, to }: Bounds): string[] {
+function differences({ exitCode, signal }: Ending, task: Json | undefined, { from, to }: Bounds): string[] {
   if (!task) return ['it is gone'];
   const { status, endedAt, details } = task;
   const expected = exitCode === 0 ? 'completed' : 'failed';
