@@ -3,18 +3,21 @@ import type { OwnerIdentity } from './task/types.js';
 /**
  * Why a call was refused or failed. Codes are a promise: new ones may be added in a minor release, none changes its meaning.
  *
- * - `INVALID_OPTIONS`: an option of `open` is missing, of a wrong type or out of range; nothing was touched. In an `error` event: a listener
- *   of the host's failed, and `cause` is what it threw.
+ * - `INVALID_OPTIONS`: an option of `open` is missing, of a wrong type or out of range; nothing was touched.
+ * - `LISTENER_FAILED`: only in an `error` event: a listener of the host's threw or rejected, and `cause` is what it threw.
  * - `INVALID_SPEC`: a task spec, patch, filter or call option is wrong. Nothing was touched.
  * - `INVALID_TASK_ID`: the id does not match `^[a-z0-9]+(?:[-_][a-z0-9]+)*$` or is longer than 64 characters.
  * - `INVALID_INPUT`: the answer to a waiting task is not JSON or does not satisfy the schema that was asked for. The task goes on waiting.
  * - `CAPACITY_EXCEEDED`: no slot is free, and the call does not queue. Nothing was launched.
- * - `TASK_EXISTS`: the id is taken, or the idempotency key belongs to a task of another kind.
+ * - `TASK_EXISTS`: the id is taken.
+ * - `IDEMPOTENCY_CONFLICT`: the idempotency key belongs to a task with another kind, command or details; the message says what differs.
  * - `TASK_NOT_FOUND`: there is no such task (any more); for in-process work that goes on after its task has ended: the task is over.
  * - `TASK_NOT_WAITING`: `provideInput` was called for a task that waits for nothing.
  * - `DIRECTORY_OWNED`: another manager owns the directory; `owner` says which.
  * - `OWNERSHIP_LOST`: another manager took the directory over; this one stopped writing.
  * - `LAUNCH_FAILED`: the work could not be started; the task is on record as `failed` and its slot is free.
+ * - `OUT_OF_REACH`: the task's processes live where this manager can neither see nor signal them, in another pid namespace or on another
+ *   machine. Nothing was written; `stopTask(taskId, { abandon: true })` settles the task without them.
  * - `STORAGE_FAILED`: the disk refused; `cause` is the system's error.
  * - `UNKNOWN_KIND`: the manager was not opened with this kind.
  * - `UNKNOWN_HOOK`: the manager, or the task, has no hook of this name.
@@ -28,11 +31,14 @@ export type BackgroundTaskErrorCode =
   | 'INVALID_TASK_ID'
   | 'CAPACITY_EXCEEDED'
   | 'TASK_EXISTS'
+  | 'IDEMPOTENCY_CONFLICT'
   | 'TASK_NOT_FOUND'
   | 'TASK_NOT_WAITING'
   | 'DIRECTORY_OWNED'
   | 'OWNERSHIP_LOST'
   | 'LAUNCH_FAILED'
+  | 'LISTENER_FAILED'
+  | 'OUT_OF_REACH'
   | 'STORAGE_FAILED'
   | 'UNKNOWN_KIND'
   | 'UNKNOWN_HOOK'
