@@ -21,6 +21,7 @@ export type {
   KindBase,
   KindName,
   Probe,
+  RecoverProcess,
   Run,
   RunContext,
   StartContext,

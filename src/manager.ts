@@ -43,6 +43,10 @@ export interface CloseOptions extends StopOptions {
   tasks?: 'leave' | 'stop' | undefined;
 }
 
+function lostDirectory(owner: OwnerIdentity | null): BackgroundTaskError {
+  return new BackgroundTaskError('OWNERSHIP_LOST', 'another manager took the directory over', { owner });
+}
+
 type AnyEvent<E> = { [N in keyof E]: [event: N, payload: E[N]] }[keyof E];
 
 const waitFields = { timeoutMs: milliseconds.optional(), signal: z.instanceof(AbortSignal).optional() };
@@ -107,6 +111,8 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
     const holder = new Holder();
     const { directory, fsync, foreignOwnerTimeoutMs } = settings;
     let manager: BackgroundTaskManager<any> | undefined;
+    // The directory may be taken over while it is being opened.
+    let fence: { readonly owner: OwnerIdentity | null } | undefined;
     const store = await holder.while(
       openFileStore({
         directory,
@@ -115,6 +121,7 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
         clock,
         parse: createParser(settings.legacyShapes),
         onFenced: (owner) => {
+          fence = { owner };
           if (manager) manager.#fenced(owner);
         },
         onError: (error) => hub.emit('error', { error }),
@@ -129,13 +136,15 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
     const core = new Core({ settings, clock, store, table, ledger, waits }, hub);
     try {
       manager = new BackgroundTaskManager(core, new Engine(core), hub, holder);
+      if (fence) manager.#fenced(fence.owner);
       await holder.while(manager.#start());
+      manager.#assertOpen();
     } catch (error) {
       const failed = new BackgroundTaskError('MANAGER_CLOSED', 'the manager could not be opened', { cause: error });
       if (manager) manager.#closing.fence(failed);
       await core.ledger.close(failed);
       await store.release();
-      throw error;
+      throw fence ? lostDirectory(fence.owner) : error;
     }
     return manager;
   }
@@ -143,6 +152,7 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
   async #start(): Promise<void> {
     await this.#engine.load();
     await this.#engine.reconciler.reconcile();
+    this.#engine.queue.begin();
     setImmediate(() => {
       this.#release().catch((error: unknown) => this.#core.report(error));
     });
@@ -156,7 +166,7 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
   }
 
   #fenced(owner: OwnerIdentity | null): void {
-    const error = new BackgroundTaskError('OWNERSHIP_LOST', 'another manager took the directory over', { owner });
+    const error = lostDirectory(owner);
     if (!this.#closing.fence(error)) return;
     this.#core.emit('manager:fenced', { owner });
   }

@@ -5,7 +5,7 @@ import { checkHookName, parseHook } from './hooks/definition.js';
 import type { HookDefinition } from './hooks/types.js';
 import type { LegacyShape } from './legacy/types.js';
 import { callable, count, countOrInfinity, milliseconds } from './task/fields.js';
-import { type AnyTaskKind, type KindRuntime, runtimeOf } from './task/kind.js';
+import { type AnyTaskKind, type KindRuntime, type RecoverProcess, runtimeOf } from './task/kind.js';
 import { describeProblems } from './task/problems.js';
 import { MAX_RESULT_BYTES } from './task/record.js';
 import { isStandardSchema } from './task/schema.js';
@@ -45,6 +45,16 @@ export interface OpenOptions<Kinds extends readonly AnyTaskKind[]> {
   kinds?: Kinds | undefined;
   /** The hooks that completions must reach, by name. */
   hooks?: { readonly [hook: string]: HookDefinition<Kinds[number]> } | undefined;
+  /**
+   * `false`: what was queued under an owner that ended, and what never began, is `lost`, and nobody is asked. Default `true`: it is queued under
+   * this owner, in its old order, and launched once. What was accepted runs.
+   */
+  resumeQueued?: boolean | undefined;
+  /**
+   * Asked about a process that never began, and whose `env` or `inheritEnv: false` no record could hold: gives the environment to launch it
+   * with, or nothing, and the task is `lost`. Limited to 30 s. Absent: such tasks are `lost`.
+   */
+  recoverProcess?: RecoverProcess | undefined;
   /** More record shapes to read, tried before the built-in ones. */
   legacyShapes?: readonly LegacyShape[] | undefined;
   /**
@@ -70,6 +80,8 @@ export interface Settings {
   readonly kinds: readonly KindRuntime[];
   readonly hooks: { readonly [hook: string]: HookDefinition<any> };
   readonly legacyShapes: readonly LegacyShape[];
+  readonly resumeQueued: boolean;
+  readonly recoverProcess: RecoverProcess | undefined;
   readonly foreignOwnerTimeoutMs: number | undefined;
 }
 
@@ -108,6 +120,8 @@ const schema = z.strictObject({
       }, 'expected { name, schema, toRecord }'),
     )
     .default([]),
+  resumeQueued: z.boolean().default(true),
+  recoverProcess: callable.optional(),
   foreignOwnerTimeoutMs: milliseconds.optional(),
 });
 
@@ -125,6 +139,7 @@ export function parseOptions(options: OpenOptions<readonly AnyTaskKind[]>): Sett
     kinds: parseKinds(kinds),
     ...checkHooks(rest.hooks as Settings['hooks']),
     foreignOwnerTimeoutMs: rest.foreignOwnerTimeoutMs,
+    recoverProcess: rest.recoverProcess as RecoverProcess | undefined,
   };
 }
 

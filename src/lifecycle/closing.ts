@@ -7,7 +7,7 @@ import { BackgroundTaskError } from '../errors.js';
 import type { Core } from './core.js';
 import type { Engine } from './engine.js';
 import type { Entry } from './entry.js';
-import type { StopOptions } from './stopping.js';
+import { canStop, type StopOptions } from './stopping.js';
 
 /** Work that does not end after its grace was over for so long is left to the next owner: its stop is on record. */
 const LAST_WAIT_MS = 10_000;
@@ -60,9 +60,22 @@ export class Closing {
     this.#refusal = refusal;
     const graceMs = stop.graceMs ?? this.#core.settings.stopGraceMs;
     const { passes, launches, deliveries } = this.#engine.quiesce(graceMs);
-    await this.#atMost(graceMs, Promise.allSettled([passes, launches, ...this.#registrations]));
-    const ending = [...this.#core.table.active()].filter((entry) => tasks === 'stop' || endsWithHost(entry));
-    await this.#atMost(graceMs, Promise.all(ending.map((entry) => this.#end(entry, { ...stop, graceMs }))));
+    await this.#atMost(graceMs + LAST_WAIT_MS, [passes, launches, ...this.#registrations]);
+    const active = [...this.#core.table.active()];
+    const left = tasks === 'leave' ? active.filter(isRecoverable) : [];
+    const ending = active.filter(
+      (entry) => !left.includes(entry) && canEnd(entry) && (tasks === 'stop' || endsWithHost(entry)),
+    );
+    await Promise.all([
+      this.#atMost(
+        graceMs + LAST_WAIT_MS,
+        ending.map((entry) => this.#end(entry, { ...stop, graceMs })),
+      ),
+      this.#atMost(
+        graceMs,
+        left.map((entry) => this.#leave(entry)),
+      ),
+    ]);
     await deliveries;
     try {
       const failure = await this.#settleRest();
@@ -73,19 +86,29 @@ export class Closing {
     }
   }
 
-  /** The host's own code may hang (a `start`, a `stop`): what waits for it is given up, and left to the next owner. */
-  async #atMost(graceMs: number, work: Promise<unknown>): Promise<void> {
+  /** The host's own code may hang (a `start`, a `stop`, a `run`): what waits for it is given up, and left to the next owner. */
+  async #atMost(limitMs: number, work: readonly Promise<unknown>[]): Promise<void> {
     const over = new AbortController();
-    const limit = delay(this.#core.clock, graceMs + LAST_WAIT_MS, over.signal).catch(() => undefined); // the work was faster
-    await Promise.race([work, limit]);
+    const limit = delay(this.#core.clock, limitMs, over.signal).catch(() => undefined); // the work was faster
+    await Promise.race([Promise.allSettled(work), limit]);
     over.abort();
+  }
+
+  /** In-process work that a crash would not destroy: it is told to end, and unless it returns, the next owner asks its kind about it. */
+  async #leave(entry: Entry): Promise<void> {
+    try {
+      await entry.run?.leave({ cause: 'shutdown', requestedAt: this.#core.clock.now() });
+      await this.#engine.looker.look(entry);
+    } catch (error) {
+      this.#core.report(error, entry.taskId);
+    }
   }
 
   async #end(entry: Entry, stop: StopOptions & { readonly graceMs: number }): Promise<void> {
     try {
       await this.#engine.stopping.begin(entry, { ...stop, cause: 'shutdown' });
     } catch (error) {
-      // A kind without `stop`, or a record that cannot be touched: the task stays as it is.
+      // A record that cannot be touched: the task stays as it is.
       return this.#core.report(error, entry.taskId);
     }
     const over = () => (!entry.active || entry.outcome ? true : undefined);
@@ -108,7 +131,17 @@ export class Closing {
   }
 }
 
-/** In-process work dies with the host, queued work was never started, and nobody waits for foreground work any more. */
+/** In-process work dies with the host, and nobody waits for foreground work any more. Queued work waits for the next owner. */
 function endsWithHost({ kind, record }: Entry): boolean {
-  return !kind?.start || !record.detached || record.status === 'queued';
+  return record.status !== 'queued' && (!kind?.start || !record.detached);
+}
+
+/** Whether a crash of the host would leave this in-process work to the next owner. A stop on record decides otherwise. */
+function isRecoverable({ kind, record, run, working }: Entry): boolean {
+  return run !== undefined && kind?.recover !== undefined && record.detached && !working.stop;
+}
+
+/** Without a stop on record work that cannot be stopped is left as it is; what is queued never began, and can be. */
+function canEnd({ kind, record }: Entry): boolean {
+  return kind !== undefined && (record.status === 'queued' || canStop(kind));
 }

@@ -1,5 +1,5 @@
 import type { Clock } from '../clock.js';
-import type { Probe } from '../task/kind.js';
+import type { NeverBegan, Probe } from '../task/kind.js';
 import { detailsFit } from '../task/kind.js';
 import { show } from '../task/problems.js';
 import type { TaskRecord } from '../task/record.js';
@@ -50,7 +50,10 @@ function outcomeOf(core: Core, entry: Entry, probe: EndedProbe): Outcome {
   }
   const isTime = Number.isFinite(probe.endedAt) && (probe.endedAt as number) >= 0;
   const endedAt = core.notBefore(entry.record, isTime ? probe.endedAt : core.clock.now());
-  if (probe.state === 'gone') return { ending: 'gone', endedAt };
+  if (probe.state === 'gone') {
+    const { neverBegan, details } = probe as Partial<NeverBegan>;
+    return { ending: 'gone', endedAt, ...(neverBegan && details && { neverBegan: 'nobody was told', details }) };
+  }
   const details = lastDetails(core, entry, probe.details);
   const end = probe.state === 'failed' ? failure(describeError(probe.error)) : completion(entry.kind!, probe.result);
   return { ...end, endedAt, ...(details && { details }) };

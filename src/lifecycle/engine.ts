@@ -65,6 +65,7 @@ export class Engine {
       onHint: (taskId) => this.#hint(taskId),
       onOutputLimit: (taskId) => this.#outputLimit(taskId),
       onError: (error, taskId) => core.report(error, taskId),
+      recoverProcess: settings.recoverProcess,
     });
     const builtIn = [this.#processes.kind, functionKind].map((kind) => runtimeOf(kind)!);
     this.#kinds = new Map([...builtIn, ...settings.kinds].map((kind) => [kind.name, kind]));
@@ -175,6 +176,8 @@ export class Engine {
   async shutDown(error: BackgroundTaskError): Promise<void> {
     this.#silence();
     this.core.waits.close(error);
+    // What is left of in-process work may go on, and changes nothing any more.
+    for (const { run, taskId } of this.core.table.allActive()) if (run) this.#inBackground(run.close(), taskId);
     await Promise.allSettled([...this.#background]);
     await this.core.ledger.close(error);
     this.#processes.dispose();

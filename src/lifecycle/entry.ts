@@ -34,6 +34,11 @@ export interface LiveRun {
   end(): Promise<Outcome | undefined>;
   /** Aborts its signal. */
   abort(stop: TaskStop): void;
+  /**
+   * The manager closes, and a later owner may take the work up again: aborts its signal, and resolves once it has ended. What it returns is its
+   * outcome; what it throws from now on is not, so that the task stays as a crash would have left it.
+   */
+  leave(stop: TaskStop): Promise<void>;
   /** The grace is over: what it does from now on changes nothing. */
   abandon(): void;
   /** Answers its open question. Throws `TASK_NOT_WAITING` or `INVALID_INPUT`. */

@@ -37,6 +37,10 @@ export class InProcessRun implements LiveRun {
   /** Resolves once the work has ended and its output is in the file. */
   #ending: Promise<void> | undefined;
   #closed = false;
+  /** Resolves once the promise of the work has ended, and what it returned was looked at. */
+  #over: Promise<void> = Promise.resolve();
+  /** It is left to the next owner: what it throws is no outcome. */
+  #isLeft = false;
   #question: Question | undefined;
   /** The requests for input, one after the other. */
   #questions: Promise<unknown> = Promise.resolve();
@@ -58,9 +62,14 @@ export class InProcessRun implements LiveRun {
   }
 
   /** Calls the work. Never throws: what it throws is how it ended. */
-  async start(run: RunFunction): Promise<void> {
+  start(run: RunFunction): Promise<void> {
+    this.#over = this.#run(run);
+    return this.#over;
+  }
+
+  async #run(run: RunFunction): Promise<void> {
     const ended = await this.#call(run);
-    if (this.#end) return;
+    if (this.#end || !ended) return;
     this.#ending = this.#finish({ ...ended, endedAt: this.#core.notBefore(this.#entry.record) });
     await this.#ending;
     this.#hint(this.#entry);
@@ -72,16 +81,23 @@ export class InProcessRun implements LiveRun {
     this.#end ??= outcome;
   }
 
-  async #call(run: RunFunction): Promise<Omit<Outcome, 'endedAt'>> {
+  /** `undefined`: it threw after it was left to the next owner. */
+  async #call(run: RunFunction): Promise<Omit<Outcome, 'endedAt'> | undefined> {
     try {
       return completion(this.#kind, await run(this.#context()));
     } catch (error) {
-      return failure(describeError(error));
+      return this.#isLeft ? undefined : failure(describeError(error));
     }
   }
 
   abort(stop: TaskStop): void {
     if (!this.#controller.signal.aborted) this.#controller.abort(abortReason(stop));
+  }
+
+  leave(stop: TaskStop): Promise<void> {
+    this.#isLeft = true;
+    this.abort(stop);
+    return this.#over;
   }
 
   abandon(): void {

@@ -12,7 +12,7 @@ import { type Core, isOver } from './core.js';
 import type { Deadlines } from './deadlines.js';
 import type { Entry } from './entry.js';
 import { InProcessRun } from './in-process.js';
-import { withRoom } from './ledger.js';
+import { without, withRoom } from './ledger.js';
 import type { ProgressReports } from './progress.js';
 import { detailPatch, failure, type Settlement } from './settlement.js';
 
@@ -63,6 +63,7 @@ export class Launcher {
       ...record,
       status: 'running',
       startedAt,
+      owner: this.#core.store.owner,
       ...(record.timeoutMs && { deadlineAt: startedAt + record.timeoutMs }),
     };
   }
@@ -113,14 +114,21 @@ export class Launcher {
     return this.#closed !== undefined && (error === this.#closed || asError(error).name === 'AbortError');
   }
 
-  /** The manager closes before this work began: it ends as what was still queued does. */
+  /** The manager closes before this work began: it is queued again, for the next owner. One that is being stopped ends instead. */
   async giveUp(entry: Entry): Promise<void> {
-    entry.note({ stop: entry.working.stop ?? { cause: 'shutdown', requestedAt: this.#core.clock.now() } });
-    await this.#settlement.settle(entry, {
-      ending: 'gone',
-      endedAt: this.#core.notBefore(entry.record),
-      neverBegan: 'nobody was told',
-    });
+    if (entry.working.stop) {
+      const endedAt = this.#core.notBefore(entry.record);
+      await this.#settlement.settle(entry, { ending: 'gone', endedAt, neverBegan: 'nobody was told' });
+      return;
+    }
+    this.#deadlines.clear(entry);
+    await this.#core.ledger.change(
+      entry,
+      (record) => (record.status === 'running' ? queuedAgain(record) : undefined),
+      (task) => this.#core.emit('task:queued', { task }),
+    );
+    entry.slot?.release();
+    entry.slot = undefined;
   }
 
   async #context(entry: Entry, signal: AbortSignal) {
@@ -176,4 +184,9 @@ export class Launcher {
       },
     );
   }
+}
+
+/** A record that was `running` and whose work never began. Its deadline counts from the start, which is still to come. */
+export function queuedAgain(record: TaskRecord): TaskRecord {
+  return { ...without(record, 'deadlineAt'), status: 'queued', startedAt: null };
 }

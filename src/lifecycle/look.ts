@@ -71,18 +71,30 @@ export class Looker {
     return 'active';
   }
 
-  /** The work died with its owner: its kind may know how to take it up again, or it is lost. */
+  /** Nothing of it lives. What never began is queued again; what died with its owner may be taken up again by its kind; the rest is lost. */
   async #bury(entry: Entry, finding?: Extract<Finding, { ended: true }>): Promise<LookResult> {
-    if (await this.#recovery.recover(entry)) return entry.active ? 'active' : 'settled';
-    return this.#settle(entry, finding);
+    const neverBegan = entry.record.status === 'queued' || finding?.outcome.neverBegan !== undefined;
+    if (!neverBegan) {
+      if (await this.#recovery.recover(entry)) return entry.active ? 'active' : 'settled';
+      return this.#settle(entry, finding);
+    }
+    const answer = await this.#recovery.requeue(entry, finding?.outcome.details);
+    if (answer.taken) return 'active';
+    return this.#settle(entry, finding, answer.why);
   }
 
-  async #settle(entry: Entry, finding: Extract<Finding, { ended: true }> | undefined): Promise<LookResult> {
+  async #settle(
+    entry: Entry,
+    finding: Extract<Finding, { ended: true }> | undefined,
+    why = entry.orphaned
+      ? 'its owner died, the work is gone, and nothing says how it ended'
+      : 'the work is gone, and nothing says how it ended',
+  ): Promise<LookResult> {
     const outcome = finding?.outcome ?? { ending: 'gone' as const, endedAt: this.#core.notBefore(entry.record) };
     const unexplained = outcome.ending === 'gone' && !entry.working.stop && outcome.stopReason === undefined;
     const judged = await this.#settlement.settle(entry, {
       ...outcome,
-      ...(unexplained && { stopReason: whyLost(entry) }),
+      ...(unexplained && { stopReason: why }),
       ...(entry.orphaned && entry.kind?.start && { outlivedCaller: true }),
     });
     if (!judged) return 'open';
@@ -105,11 +117,4 @@ function recordableDetails(entry: Entry, found: Found): JsonObject | undefined {
   } catch {
     return undefined;
   }
-}
-
-function whyLost(entry: Entry): string {
-  if (!entry.orphaned) return 'the work is gone, and nothing says how it ended';
-  return entry.record.status === 'queued'
-    ? 'its owner died before it could start'
-    : 'its owner died, the work is gone, and nothing says how it ended';
 }

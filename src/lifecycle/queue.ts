@@ -30,6 +30,8 @@ export class Queue {
   readonly #launches = new Set<Promise<void>>();
   #lastSeq = -1;
   #open = true;
+  /** Until the first pass is over nothing starts: what it finds may be older than what is here. */
+  #held = true;
 
   constructor(core: Core, slots: Slots, launcher: Launcher) {
     this.#core = core;
@@ -72,6 +74,12 @@ export class Queue {
     for (const place of [...this.#places, ...this.#deferred]) if (place.launch?.entry === entry) this.leave(place);
   }
 
+  /** The first pass is over: everybody who was there before has a place. */
+  begin(): void {
+    this.#held = false;
+    this.drain();
+  }
+
   /** Nothing starts any more. */
   close(): void {
     this.#open = false;
@@ -91,7 +99,7 @@ export class Queue {
 
   /** Gives every free slot to the oldest place that may have it. Called whenever a slot was freed; never throws. */
   drain(): void {
-    if (!this.#open) return;
+    if (!this.#open || this.#held) return;
     for (const place of [...this.#places]) {
       if (place.slot || !this.#places.has(place)) continue;
       const slot = this.#tryTake(place);
@@ -134,7 +142,7 @@ export class Queue {
       this.#core.reportOnce(error, entry.taskId);
       return this.#putBack(place, entry);
     }
-    // Closed while its record was written: it was queued until then, and its work never began.
+    // Closed while its record was written: its work never began.
     if (!this.#open) return this.#launcher.giveUp(entry);
     await this.#launcher.launch(launch);
   }

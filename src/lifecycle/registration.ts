@@ -12,6 +12,7 @@ import type { Core } from './core.js';
 import type { Deadlines } from './deadlines.js';
 import { Entry } from './entry.js';
 import type { Foreground } from './foreground.js';
+import { assertSame, digestsOf } from './idempotency.js';
 import type { Launcher } from './launch.js';
 import type { Place, Queue } from './queue.js';
 import { type ParsedSpec, parseSpec } from './spec-parser.js';
@@ -47,7 +48,7 @@ export class Registration {
   /** Registrations under way, by id and by idempotency key. */
   readonly #ids = new Set<string>();
   readonly #unwritten = new Set<TaskRecord>();
-  readonly #keys = new Map<string, { readonly kind: string; readonly done: Promise<unknown> }>();
+  readonly #keys = new Map<string, Promise<unknown>>();
 
   constructor(core: Core, parts: Parts) {
     this.#core = core;
@@ -73,16 +74,15 @@ export class Registration {
     const key = spec.idempotencyKey;
     if (key === undefined) return this.#registerNew(spec);
     for (let twin = this.#keys.get(key); twin; twin = this.#keys.get(key)) {
-      if (twin.kind !== spec.kind.name) throw keyTaken(key, twin.kind);
-      await twin.done.catch(() => undefined); // refused for its own caller; then this one tries
+      await twin.catch(() => undefined); // refused for its own caller; then this one tries
     }
     const existing = this.#core.table.byKey(key);
     if (existing) {
-      if (existing.record.kind !== spec.kind.name) throw keyTaken(key, existing.record.kind);
+      assertSame(key, existing.record, { kind: spec.kind.name, details: spec.details });
       return existing.view;
     }
     const done = this.#registerNew(spec);
-    this.#keys.set(key, { kind: spec.kind.name, done });
+    this.#keys.set(key, done);
     return done.finally(() => this.#keys.delete(key));
   }
 
@@ -172,7 +172,11 @@ export class Registration {
       ...(spec.timeoutMs && { timeoutMs: spec.timeoutMs }),
       ...(spec.queueTimeoutMs && { queueTimeoutMs: spec.queueTimeoutMs }),
       ...(spec.group !== undefined && { group: spec.group }),
-      ...(spec.idempotencyKey !== undefined && { idempotencyKey: spec.idempotencyKey }),
+      ...(spec.idempotencyKey !== undefined && {
+        idempotencyKey: spec.idempotencyKey,
+        registeredDetails: digestsOf(spec.details),
+      }),
+      ...(spec.kind.start && !spec.kind.missing && spec.input !== undefined && { hasInput: true }),
       attempt: 1,
       ...(Number.isFinite(ceiling) && { maxOutputBytes: ceiling }),
       ...(!spec.detached && spec.detachOnTimeout && { detachOnTimeout: true }),
@@ -199,8 +203,4 @@ export class Registration {
     this.#parts.foreground.bind(entry, spec.signal, this.#parts.stopForCaller);
     return entry.view;
   }
-}
-
-function keyTaken(key: string | undefined, kind: string): BackgroundTaskError {
-  return new BackgroundTaskError('TASK_EXISTS', `the idempotency key "${key}" belongs to a task of the kind "${kind}"`);
 }

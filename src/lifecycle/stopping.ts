@@ -238,6 +238,6 @@ export class Stopping {
 }
 
 /** In-process work always; other work where its kind says how. */
-function canStop(kind: KindRuntime): boolean {
+export function canStop(kind: KindRuntime): boolean {
   return !kind.start || kind.stop !== undefined;
 }

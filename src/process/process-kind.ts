@@ -8,7 +8,13 @@
 import type { Clock, Timer } from '../clock.js';
 import { asError } from '../errors.js';
 import type { Layout } from '../store/layout.js';
-import { type AnyTaskKind, defineTaskKind, type StartContext } from '../task/kind.js';
+import {
+  type AnyTaskKind,
+  defineTaskKind,
+  type NeverBegan,
+  type RecoverProcess,
+  type StartContext,
+} from '../task/kind.js';
 import { processDetails } from '../task/process-details.js';
 import type { TaskRecord } from '../task/record.js';
 import type { AnyTask, OwnerIdentity, ProcessDetails, ProcessTask } from '../task/types.js';
@@ -17,10 +23,10 @@ import { launch } from './launch.js';
 import { openProcessTable } from './open-table.js';
 import { attachedOutcome, type ProcessProbe, recordedOutcome, unrecordedOutcome } from './outcome.js';
 import { OutputLimits } from './output-limit.js';
-import { type ProcessInput, processSpecReader } from './process-spec.js';
+import { missingEnvironment, type ProcessInput, processSpecReader, recoveredInput } from './process-spec.js';
 import type { ProcessTable } from './process-table.js';
 import { type Claim, claimVoid, ExitWatch, readClaim, readExit, removeRunFiles, removeSettled } from './run-files.js';
-import { attached } from './shim.js';
+import { attached, NOTHING_RAN } from './shim.js';
 import { freeze, kill, killSupervisor, terminate } from './stop.js';
 import { type SeenEnd, Work } from './work.js';
 
@@ -39,6 +45,8 @@ export interface ProcessKindOptions {
   /** The output is beyond `maxOutputBytes`, and the task stands still: stop it. Called once for each task. */
   onOutputLimit(taskId: string): void;
   onError(error: Error, taskId?: string): void;
+  /** Gives the environment of a process that never began, and whose record names variables. Absent: nobody can. */
+  readonly recoverProcess?: RecoverProcess | undefined;
 }
 
 export interface ProcessSupport {
@@ -57,11 +65,22 @@ export function createProcessKind(options: ProcessKindOptions): ProcessSupport {
     probe: (task: ProcessTask) => processes.probe(task),
     stop: (task: ProcessTask, how: 'terminate' | 'kill') => processes.stop(task, how),
     settled: (task: ProcessTask) => processes.settled(task),
+    missing: (task: ProcessTask) => missingEnvironment(task.details),
+    resupply: options.recoverProcess && resupplier(options.recoverProcess),
   };
   return { kind: defineTaskKind(definition), dispose: () => processes.dispose() };
 }
 
+function resupplier(recoverProcess: RecoverProcess) {
+  return async (task: ProcessTask) => {
+    const answer = await recoverProcess(task);
+    return answer ? { input: recoveredInput(answer, task.details) } : undefined;
+  };
+}
+
 const running: ProcessProbe = { state: 'running' };
+/** Nobody ever had the right to run it, and nobody can get it any more. */
+const neverBegan: ProcessProbe & NeverBegan = { state: 'gone', neverBegan: true, details: { pid: null } };
 
 class Processes {
   readonly #options: ProcessKindOptions;
@@ -100,6 +119,9 @@ class Processes {
     const work = new Work(taskId, runDir, this.#table);
     this.#launching.add(taskId);
     try {
+      // A void claim says that an earlier launch was cut short. Its supervisor may come yet, and is refused by the claim of this one; so that it
+      // is refused as well when this one has ended, a void claim takes the place of that claim then.
+      const relaunched = (await readClaim(this.#layout, taskId)) === 'void';
       await removeRunFiles(this.#layout, taskId);
       this.#watch.begin(runDir);
       const pid = await launch({
@@ -118,7 +140,7 @@ class Processes {
         onEnd: (end) => this.#ended(work, end),
       });
       this.#guard((context as unknown as { readonly task: AnyTask }).task, outputPath);
-      return { pid };
+      return { pid, ...(relaunched && { relaunched }) };
     } finally {
       this.#launching.delete(taskId);
     }
@@ -132,6 +154,7 @@ class Processes {
     const { taskId } = task;
     if (this.#launching.has(taskId)) return running;
     const work = this.#workOf(task);
+    if (work.end?.code === NOTHING_RAN) await this.#yield(work, task);
     const where = this.#whereabouts(work, task);
     const lives = where === 'here' && (await this.#supervisorLives(work, task));
     const exit = await readExit(this.#layout, taskId);
@@ -140,7 +163,9 @@ class Processes {
     if (where === 'elsewhere') return { state: 'running', details: homeOnRecord(task) };
     if (work.end && attached) return attachedOutcome(work.end);
     if (await isTreeLeft(work, where)) return this.#goesOn(work, task);
-    return work.end ? unrecordedOutcome(work.end) : { state: 'gone' };
+    if (work.end) return unrecordedOutcome(work.end);
+    // After a restart of the machine there is nobody left to refuse; a claim that is not there may be one that the disk forgot.
+    return work.refused || (where === 'perished' && (await this.#isRefused(taskId))) ? neverBegan : { state: 'gone' };
   }
 
   async stop(task: ProcessTask, how: 'terminate' | 'kill'): Promise<void> {
@@ -165,11 +190,13 @@ class Processes {
     }
   }
 
-  async settled({ taskId }: ProcessTask): Promise<void> {
+  async settled({ taskId, details }: ProcessTask): Promise<void> {
     this.#limits.disarm(taskId);
     this.#cancelLater(taskId);
     this.#works.delete(taskId);
-    await removeSettled(this.#layout, taskId);
+    await removeSettled(this.#layout, taskId, {
+      refuseLate: (details as { relaunched?: boolean }).relaunched === true,
+    });
   }
 
   dispose(): void {
@@ -229,10 +256,20 @@ class Processes {
       // Read once: a claim that appears after this reading is that of a supervisor which begins just now.
       const claim = await readClaim(this.#layout, task.taskId);
       if (await this.#locate(work, task, claim)) return true;
-      if (claim !== undefined) return false;
-      if (await claimVoid(this.#layout, task.taskId)) return false;
+      work.refused = claim === 'void' || (claim === undefined && (await claimVoid(this.#layout, task.taskId)));
+      if (work.refused || claim !== undefined) return false;
     }
     throw new Error(`${this.#layout.pidPath(task.taskId)} comes and goes`);
+  }
+
+  async #isRefused(taskId: string): Promise<boolean> {
+    return (await readClaim(this.#layout, taskId)) === 'void';
+  }
+
+  /** Our supervisor was refused the right to run. Where another one has it, left over from a launch that was cut short, that one is the task's. */
+  async #yield(work: Work, { taskId }: ProcessTask): Promise<void> {
+    const claim = await readClaim(this.#layout, taskId);
+    if (typeof claim === 'number' && claim !== work.pid) work.yieldTo(claim);
   }
 
   /** Looks where the supervisor's pid may be recorded, and if nowhere, for the supervisor itself. */

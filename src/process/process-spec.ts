@@ -1,8 +1,11 @@
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
+import { BackgroundTaskError } from '../errors.js';
 import { countOrInfinity, textWithoutNul } from '../task/fields.js';
 import type { SpecReader } from '../task/kind.js';
+import { describeProblems } from '../task/problems.js';
+import type { ProcessDetails } from '../task/types.js';
 
 /** What a process is started with and no record holds. */
 export interface ProcessInput {
@@ -46,7 +49,28 @@ const fields = {
   maxOutputBytes: countOrInfinity(1).optional(),
 };
 
+const recovered = z.strictObject({ env: fields.env });
+
 type Fields = z.infer<z.ZodObject<typeof fields>>;
+
+/** What the launch of a process needs and its record does not hold, for people; `undefined`: nothing. */
+export function missingEnvironment({ envNames = [], inheritEnv }: ProcessDetails): string | undefined {
+  if (envNames.length > 0) return `the values of its environment variables (${envNames.join(', ')})`;
+  return inheritEnv === false ? 'the values of its environment (inheritEnv: false)' : undefined;
+}
+
+/** What `recoverProcess` answered, checked. Throws `INVALID_OPTIONS`. */
+export function recoveredInput(answer: unknown, { inheritEnv }: ProcessDetails): ProcessInput {
+  const parsed = recovered.safeParse(answer);
+  // The values may be secrets: only what is wrong with them is said.
+  if (!parsed.success) {
+    throw new BackgroundTaskError(
+      'INVALID_OPTIONS',
+      `recoverProcess: ${describeProblems(parsed.error.issues, answer, ['env'])}`,
+    );
+  }
+  return { env: parsed.data.env, inheritEnv };
+}
 
 /** How the spec of a process is read. A relative `cwd` is resolved against the host's, at registration. */
 export const processSpecReader: SpecReader = {
@@ -54,6 +78,7 @@ export const processSpecReader: SpecReader = {
   read(spec: Fields) {
     const folder = spec.cwd instanceof URL ? fileURLToPath(spec.cwd) : spec.cwd;
     const input: ProcessInput = { env: spec.env, inheritEnv: spec.inheritEnv };
+    const envNames = Object.keys(spec.env ?? {});
     return {
       details: {
         command: spec.command,
@@ -61,6 +86,8 @@ export const processSpecReader: SpecReader = {
         pid: null,
         exitCode: null,
         signal: null,
+        ...(envNames.length > 0 && { envNames }),
+        ...(spec.inheritEnv === false && { inheritEnv: false }),
       },
       input,
       maxOutputBytes: spec.maxOutputBytes,

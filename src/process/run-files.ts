@@ -1,4 +1,4 @@
-import { type FSWatcher, watch } from 'node:fs';
+import { constants, type FSWatcher, watch } from 'node:fs';
 import { open, readFile, unlink } from 'node:fs/promises';
 import { asError } from '../errors.js';
 import { unlessCode } from '../store/failure.js';
@@ -39,6 +39,19 @@ export async function claimVoid(layout: Layout, taskId: string): Promise<boolean
   return true;
 }
 
+/** In place: a moment without the file would give the right to run to whoever comes. */
+async function makeVoid(pidPath: string): Promise<void> {
+  const file = await open(
+    pidPath,
+    constants.O_WRONLY | constants.O_TRUNC | constants.O_NOFOLLOW | constants.O_NONBLOCK,
+  );
+  try {
+    await file.writeFile(`${VOID}\n`);
+  } finally {
+    await file.close();
+  }
+}
+
 /** The exit record, once it is complete: with its newline. */
 export async function readExit(layout: Layout, taskId: string): Promise<ExitRecord | undefined> {
   const file = await unlessCode(['ENOENT'], open(layout.exitPath(taskId), 'r'));
@@ -58,10 +71,14 @@ export async function removeRunFiles(layout: Layout, taskId: string): Promise<vo
   await unlessCode(['ENOENT'], unlink(layout.exitPath(taskId)));
 }
 
-/** The outcome is on record: what led to it may go. A claim that keeps a late supervisor from running stays. */
-export async function removeSettled(layout: Layout, taskId: string): Promise<void> {
+/**
+ * The outcome is on record: what led to it may go. A claim that keeps a late supervisor from running stays, and with `refuseLate` a claim of
+ * that sort takes the place of the one that ran.
+ */
+export async function removeSettled(layout: Layout, taskId: string, options: { refuseLate: boolean }): Promise<void> {
   if (typeof (await readClaim(layout, taskId)) === 'number') {
-    await unlessCode(['ENOENT'], unlink(layout.pidPath(taskId)));
+    if (options.refuseLate) await makeVoid(layout.pidPath(taskId));
+    else await unlessCode(['ENOENT'], unlink(layout.pidPath(taskId)));
   }
   await unlessCode(['ENOENT'], unlink(layout.exitPath(taskId)));
 }

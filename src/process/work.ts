@@ -30,6 +30,8 @@ export class Work {
   pid: number | null = null;
   /** How our child ended. */
   end: SeenEnd | undefined;
+  /** The right to run was taken away before any supervisor had it: nothing ran, and nothing will. */
+  refused = false;
   /** It is being killed: nothing else has to hold it back any more. */
   doomed = false;
   readonly #table: ProcessTable;
@@ -50,6 +52,13 @@ export class Work {
   /** The supervisor is our child: until its end is seen, its pid belongs to nobody else. */
   launched(pid: number): void {
     this.own = true;
+    this.pid = pid;
+  }
+
+  /** Another supervisor of this task, which is no child of ours, has the right to run. */
+  yieldTo(pid: number): void {
+    this.own = false;
+    this.end = undefined;
     this.pid = pid;
   }
 

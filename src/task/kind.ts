@@ -87,6 +87,24 @@ export type Probe<Details, Result> =
   /** Not there any more and nothing says how it ended. A probe that throws settles nothing. */
   | { readonly state: 'gone'; readonly endedAt?: number };
 
+/**
+ * What the probe of a built-in kind may add to `gone`: nothing of this task ever ran, and nothing can any more. Such a task goes back to the
+ * queue.
+ * @internal
+ */
+export interface NeverBegan {
+  readonly neverBegan: true;
+  readonly details: JsonObject;
+}
+
+/**
+ * Gives the environment of a process that never began: its owner ended while it was queued or being launched, and the values of its `env` are on
+ * no record (`task.details.envNames` has the names). Nothing: the task is `lost`. Limited to 30 s.
+ */
+export type RecoverProcess = (
+  task: ProcessTask,
+) => Awaitable<{ env: Readonly<Record<string, string | undefined>> } | undefined>;
+
 /** A kind of task, made by {@link defineTaskKind} and given to `open({ kinds })`. */
 export interface TaskKind<Name extends string, Details, Result, Input = undefined, Survives extends boolean = boolean> {
   readonly name: Name;
@@ -129,6 +147,13 @@ export interface KindRuntime {
   readonly stop?: (task: any, how: 'terminate' | 'kill') => Awaitable<void>;
   readonly provideInput?: (task: any, value: JsonValue) => Awaitable<void>;
   readonly recover?: (task: any) => Awaitable<unknown>;
+  /**
+   * For built-in kinds whose records hold all that a launch needs but for what this names, in words for people. Absent: a launch needs what the
+   * spec brought as `run` or `input`.
+   */
+  readonly missing?: (task: any) => string | undefined;
+  /** Asked for what is missing, instead of `recover`: about tasks that never began, and no others. */
+  readonly resupply?: ((task: any) => Awaitable<unknown>) | undefined;
   /** How a spec of this kind is read, where it is not `details` with `run` or `input`. */
   readonly spec?: SpecReader;
   /** Called once the outcome of a task is durable, for built-in kinds that keep files of their own. */
@@ -149,7 +174,7 @@ export interface SpecReader {
   };
 }
 
-const callbacks = ['start', 'probe', 'stop', 'provideInput', 'recover', 'settled'] as const;
+const callbacks = ['start', 'probe', 'stop', 'provideInput', 'recover', 'missing', 'resupply', 'settled'] as const;
 
 const runtimeKey = Symbol.for('holdfast.kind');
 

@@ -8,4 +8,6 @@ export const processDetails = z.looseObject({
   pid: z.number().int().nullable(),
   exitCode: z.number().int().nullable(),
   signal: z.string().nullable(),
+  envNames: z.array(z.string()).readonly().optional(),
+  inheritEnv: z.literal(false).optional(),
 }) as unknown as StandardSchema<ProcessDetails>;

@@ -32,6 +32,10 @@ export interface TaskRecord extends TaskOf<string, JsonObject> {
   readonly maxOutputBytes?: number;
   readonly detachOnTimeout?: boolean;
   readonly detachTimeoutMs?: number;
+  /** The spec brought an `input` for `start`, which is on no record: without another one the task cannot be launched by a later owner. */
+  readonly hasInput?: true;
+  /** Of a task with an idempotency key: a digest of each of its details, as they were registered. Later changes of the details leave it. */
+  readonly registeredDetails?: { readonly [detail: string]: string };
 }
 
 const optional = <T extends z.ZodType>(schema: T) => schema.exactOptional();
@@ -89,6 +93,8 @@ const schema = z.object({
   maxOutputBytes: optional(z.number().nonnegative()),
   detachOnTimeout: optional(z.boolean()),
   detachTimeoutMs: optional(time),
+  hasInput: optional(z.literal(true)),
+  registeredDetails: optional(plainObject),
   owner: owner.nullable(),
   stop: optional(z.object({ cause: z.enum(stopCauses), reason: optional(z.string()), requestedAt: time })),
   stopReason: optional(z.string()),

@@ -138,6 +138,10 @@ export interface ProcessDetails {
   exitCode: number | null;
   /** Named for 128+n. It may have been an exit code: a shell does not tell the two apart. */
   signal: string | null;
+  /** The names that the spec's `env` set or removed. Their values are on no record. Absent: none. */
+  envNames?: readonly string[];
+  /** `false`: the spec's `env` was the whole environment. */
+  inheritEnv?: false;
 }
 /** A task of the built-in kind `process`. */
 export type ProcessTask = TaskOf<'process', ProcessDetails, never>;
