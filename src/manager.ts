@@ -129,7 +129,7 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
     );
     const waits = new Waits(clock, holder);
     const table = new TaskTable();
-    const ledger = new Ledger(store, {
+    const ledger = new Ledger(store, clock, {
       written: (entry) => table.changed(entry),
       announced: (entry) => waits.notify(entry.taskId),
     });

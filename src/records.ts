@@ -5,7 +5,7 @@ import { fits, type ImportReport, importRecords } from './legacy/import.js';
 import { createParser } from './legacy/index.js';
 import { type FileStore, openFileStore, readRecords } from './store/file-store.js';
 import { jsonBytes } from './task/json.js';
-import { MAX_RESULT_BYTES, type TaskRecord } from './task/record.js';
+import { MAX_RESULT_BYTES, nextRevision, type TaskRecord } from './task/record.js';
 import type { UnknownTask } from './task/types.js';
 
 /** What `readTasks` found. */
@@ -51,7 +51,7 @@ export async function importTasks(directory: string | URL, records: readonly unk
       now: systemClock.now,
       exists: (taskId) => ids.has(taskId),
       write: async (record) => {
-        await store.put(await withResultAside(record, store));
+        await store.put(nextRevision(await withResultAside(record, store), systemClock.now()));
         ids.add(record.taskId);
       },
     });

@@ -1,7 +1,8 @@
+import type { Clock } from '../clock.js';
 import { BackgroundTaskError } from '../errors.js';
 import type { TaskStore } from '../store/contract.js';
 import { deepFreeze, jsonBytes } from '../task/json.js';
-import { isSupported, MAX_RECORD_BYTES, type TaskRecord } from '../task/record.js';
+import { isSupported, MAX_RECORD_BYTES, nextRevision, type TaskRecord } from '../task/record.js';
 import { isTerminalStatus } from '../task/status.js';
 import type { Entry } from './entry.js';
 
@@ -18,12 +19,14 @@ interface LedgerHooks {
  */
 export class Ledger {
   readonly #store: TaskStore;
+  readonly #clock: Clock;
   readonly #turns = new Map<Entry, Promise<unknown>>();
   readonly #hooks: LedgerHooks;
   #closed: BackgroundTaskError | undefined;
 
-  constructor(store: TaskStore, hooks: LedgerHooks) {
+  constructor(store: TaskStore, clock: Clock, hooks: LedgerHooks) {
     this.#store = store;
+    this.#clock = clock;
     this.#hooks = hooks;
   }
 
@@ -92,9 +95,10 @@ export class Ledger {
       );
     }
     const carried = { ...entry.unwritten };
-    const changed = next(entry.working);
-    if (!changed) return entry.view;
-    await this.#store.put(deepFreeze(changed));
+    const asked = next(entry.working);
+    if (!asked) return entry.view;
+    const changed = deepFreeze(nextRevision({ ...asked, revision: entry.record.revision }, this.#clock.now()));
+    await this.#store.put(changed);
     entry.wrote(changed, carried);
     this.#hooks.written(entry);
     // What is on disk, not the view: that may have learnt more while it was written.

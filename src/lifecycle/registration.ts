@@ -159,6 +159,7 @@ export class Registration {
     const ceiling = spec.kind.spec?.fields.maxOutputBytes
       ? (spec.maxOutputBytes ?? this.#core.settings.maxOutputBytes)
       : Number.POSITIVE_INFINITY;
+    const now = this.#core.clock.now();
     return {
       schemaVersion: SCHEMA_VERSION,
       taskId,
@@ -166,7 +167,7 @@ export class Registration {
       description: spec.description,
       status: 'queued',
       detached: spec.detached,
-      createdAt: this.#core.clock.now(),
+      createdAt: now,
       startedAt: null,
       endedAt: null,
       ...(spec.timeoutMs && { timeoutMs: spec.timeoutMs }),
@@ -178,6 +179,8 @@ export class Registration {
       }),
       ...(spec.kind.start && !spec.kind.missing && spec.input !== undefined && { hasInput: true }),
       attempt: 1,
+      revision: 0,
+      updatedAt: now,
       ...(Number.isFinite(ceiling) && { maxOutputBytes: ceiling }),
       ...(!spec.detached && spec.detachOnTimeout && { detachOnTimeout: true }),
       ...(!spec.detached && spec.detachTimeoutMs !== undefined && { detachTimeoutMs: spec.detachTimeoutMs }),

@@ -90,6 +90,8 @@ const schema = z.object({
   group: optional(z.string()),
   idempotencyKey: optional(z.string()),
   attempt: z.number().int().positive(),
+  revision: optional(z.number().int().nonnegative()),
+  updatedAt: optional(time),
   maxOutputBytes: optional(z.number().nonnegative()),
   detachOnTimeout: optional(z.boolean()),
   detachTimeoutMs: optional(time),
@@ -152,7 +154,19 @@ export function parseCurrentRecord(value: unknown): TaskRecord {
   const record = version === SCHEMA_VERSION ? value : migrated(value);
   const parsed = schema.safeParse(record);
   if (!parsed.success) throw new RecordError(describeIssues(parsed.error.issues, record));
-  return deepFreeze(record as unknown as TaskRecord);
+  return deepFreeze(withRevision(record as unknown as TaskRecord));
+}
+
+/** Records that earlier versions and other systems wrote have neither revision nor time of writing. */
+function withRevision(record: Omit<TaskRecord, 'revision' | 'updatedAt'> & Partial<TaskRecord>): TaskRecord {
+  const { revision, updatedAt, endedAt, startedAt, createdAt } = record;
+  if (revision !== undefined && updatedAt !== undefined) return record as TaskRecord;
+  return { ...record, revision: revision ?? 0, updatedAt: updatedAt ?? endedAt ?? startedAt ?? createdAt };
+}
+
+/** The record as its next write puts it on disk. */
+export function nextRevision(record: TaskRecord, now: number): TaskRecord {
+  return { ...record, revision: record.revision + 1, updatedAt: now };
 }
 
 /** A step reads what was never validated: where it cannot, that is a fault of the record. */
@@ -178,7 +192,7 @@ function parseNewerRecord(value: JsonObject): TaskRecord {
     if (key === 'schemaVersion' || !Object.hasOwn(readable, key)) continue;
     if (!(field as z.ZodType).safeParse(readable[key]).success) delete readable[key];
   }
-  return deepFreeze({ ...fallbacks(), ...readable } as TaskRecord);
+  return deepFreeze(withRevision({ ...fallbacks(), ...readable } as TaskRecord));
 }
 
 const fallbacks = () => ({

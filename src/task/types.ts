@@ -106,6 +106,13 @@ export interface TaskOf<Kind, Details, Result = JsonValue> {
   readonly idempotencyKey?: string;
   /** 1, and one more for each time that `recover` took the task up again. */
   readonly attempt: number;
+  /** One more with every write of the record: 1 for the first. 0: read from a record that never had one, and not written since. */
+  readonly revision: number;
+  /**
+   * When the record was last written, in milliseconds since the epoch by the wall clock. Read from a record without one: the latest time that
+   * it holds of `endedAt`, `startedAt` and `createdAt`.
+   */
+  readonly updatedAt: number;
   /** `null`: read from a legacy record that never had an owner. */
   readonly owner: OwnerIdentity | null;
   readonly stop?: TaskStop;

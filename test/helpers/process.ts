@@ -72,6 +72,8 @@ export class ProcessLab {
       startedAt: now,
       endedAt: null,
       attempt: 1,
+      revision: 1,
+      updatedAt: now,
       owner: this.owner,
       details: { command: 'true', cwd: this.layout.directory, pid: null, exitCode: null, signal: null, ...details },
       metadata: {},

@@ -41,6 +41,8 @@ export function makeRecord(taskId: string, changes: Partial<TaskRecord> = {}): T
     startedAt: 1001,
     endedAt: 1002,
     attempt: 1,
+    revision: 1,
+    updatedAt: 1002,
     owner: null,
     details: {},
     metadata: {},

@@ -135,6 +135,8 @@ describe("the host's own shapes", () => {
       startedAt: 1_700_000_000_000,
       endedAt: null,
       attempt: 1,
+      revision: 0,
+      updatedAt: 1_700_000_000_000,
       owner: null,
       details: {},
       metadata: { tickets: { taskId: 'T-1' } },

@@ -14,7 +14,9 @@ describe.each(systems)('%s', (system) => {
     'reads %s',
     (_, { value, expected, fileName }) => {
       const record = parse(copy(value), { fileName });
-      expect(record).toEqual({ ...defaults, ...expected });
+      const { endedAt, startedAt, createdAt } = record;
+      const unwritten = { revision: 0, updatedAt: endedAt ?? startedAt ?? createdAt };
+      expect(record).toEqual({ ...defaults, ...unwritten, ...expected });
       expect(parseTaskRecord(value, { fileName })).toEqual(record);
     },
   );
