@@ -5,6 +5,7 @@
 
 import { chmod, mkdir, open } from 'node:fs/promises';
 import { asError, BackgroundTaskError } from '../errors.js';
+import { Limiter } from '../store/limiter.js';
 import { detailsFit, type KindRuntime } from '../task/kind.js';
 import type { TaskRecord } from '../task/record.js';
 import { describeError } from '../task/task-error.js';
@@ -26,12 +27,16 @@ export interface Launch {
   readonly callerWaits: boolean;
 }
 
+/** Output files that are made at once: each is held open for a moment. */
+const CONCURRENT_OUTPUTS = 16;
+
 export class Launcher {
   readonly #core: Core;
   readonly #settlement: Settlement;
   readonly #deadlines: Deadlines;
   readonly #progress: ProgressReports;
   readonly #hint: (entry: Entry) => void;
+  readonly #outputs = new Limiter(CONCURRENT_OUTPUTS);
   /** Of launches under way. */
   readonly #controllers = new Set<AbortController>();
   #closed: DOMException | undefined;
@@ -101,7 +106,7 @@ export class Launcher {
     const { entry, kind, input } = launch;
     let learnt: object | undefined;
     try {
-      learnt = (await start(await this.#context(entry, signal), input)) ?? undefined;
+      learnt = (await start(await this.#outputs.run(() => this.#context(entry, signal)), input)) ?? undefined;
     } catch (error) {
       if (!launch.callerWaits && this.#gaveUpToClose(error)) return this.giveUp(entry);
       throw await this.#failed(launch, error);

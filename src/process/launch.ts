@@ -5,6 +5,7 @@ import { asError } from '../errors.js';
 import { systemCode, unlessCode } from '../store/failure.js';
 import type { ProcessInput } from './process-spec.js';
 import { attached, SHELL, supervisorArguments, TASK_VARIABLE, taskMark } from './shim.js';
+import { spawnTurn } from './spawn-turn.js';
 import type { SeenEnd } from './work.js';
 
 const FILE_MODE = 0o600;
@@ -28,6 +29,7 @@ export interface LaunchRequest {
 export async function launch(request: LaunchRequest): Promise<number> {
   const output = await open(request.outputPath, 'a', FILE_MODE);
   try {
+    await spawnTurn();
     request.checkWanted();
     return await begun(spawnWithOutput(request, output.fd), request);
   } catch (error) {

@@ -8,6 +8,7 @@
 import type { Clock, Timer } from '../clock.js';
 import { asError } from '../errors.js';
 import type { Layout } from '../store/layout.js';
+import { Limiter } from '../store/limiter.js';
 import {
   type AnyTaskKind,
   defineTaskKind,
@@ -19,7 +20,7 @@ import { processDetails } from '../task/process-details.js';
 import type { TaskRecord } from '../task/record.js';
 import type { AnyTask, OwnerIdentity, ProcessDetails, ProcessTask } from '../task/types.js';
 import { homeOnRecord, type Whereabouts, whereabouts } from './home.js';
-import { launch } from './launch.js';
+import { type LaunchRequest, launch } from './launch.js';
 import { openProcessTable } from './open-table.js';
 import { attachedOutcome, type ProcessProbe, recordedOutcome, unrecordedOutcome } from './outcome.js';
 import { OutputLimits } from './output-limit.js';
@@ -35,6 +36,8 @@ const YOUNG_MS = 1_000;
 const SECOND_ASKING_MS = 100;
 /** What a supervisor has to write down how its command ended, once everybody else was killed. */
 const LAST_WORDS_MS = 500;
+/** Launches under way at once: each holds the output of its task open. */
+const CONCURRENT_LAUNCHES = 16;
 
 export interface ProcessKindOptions {
   readonly layout: Layout;
@@ -89,6 +92,7 @@ class Processes {
   readonly #limits: OutputLimits;
   readonly #watch: ExitWatch;
   readonly #launching = new Set<string>();
+  readonly #launches = new Limiter(CONCURRENT_LAUNCHES);
   readonly #works = new Map<string, Work>();
   /** What is still to be done for a stop. */
   readonly #afterStop = new Map<string, Timer>();
@@ -124,7 +128,7 @@ class Processes {
       const relaunched = (await readClaim(this.#layout, taskId)) === 'void';
       await removeRunFiles(this.#layout, taskId);
       this.#watch.begin(runDir);
-      const pid = await launch({
+      const request: LaunchRequest = {
         runDir,
         taskId,
         command: details.command,
@@ -138,7 +142,8 @@ class Processes {
           this.#works.set(taskId, work);
         },
         onEnd: (end) => this.#ended(work, end),
-      });
+      };
+      const pid = await this.#launches.run(() => launch(request));
       this.#guard((context as unknown as { readonly task: AnyTask }).task, outputPath);
       return { pid, ...(relaunched && { relaunched }) };
     } finally {

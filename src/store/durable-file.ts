@@ -11,10 +11,15 @@ import { lstat, open, rename, stat, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { systemCode, unlessCode } from './failure.js';
+import { Limiter } from './limiter.js';
 import { shareRuns } from './share-runs.js';
+
+/** Files that are written at once: each is open meanwhile, and a process may have only so many open. */
+const CONCURRENT_FILES = 32;
 
 export class DurableFiles {
   readonly #fsync: boolean;
+  readonly #files = new Limiter(CONCURRENT_FILES);
   readonly #syncs = new Map<string, { run: () => Promise<void>; callers: number }>();
 
   constructor(options: { readonly fsync: boolean }) {
@@ -30,7 +35,7 @@ export class DurableFiles {
     const next = `${target}.next`;
     try {
       // A fresh object each time: the writer changes the one it is given.
-      await writeFileAtomic(next, bytes, { mode: 0o600, fsync: this.#fsync });
+      await this.#files.run(() => writeFileAtomic(next, bytes, { mode: 0o600, fsync: this.#fsync }), 'new');
       const { size } = await stat(next);
       if (size !== bytes.length) throw shortWrite(next, size, bytes.length);
       await rename(next, target);
@@ -56,7 +61,10 @@ export class DurableFiles {
   /** Makes every change of names in `folder` that was made before the call durable; calls that wait share one fsync. */
   async syncFolder(folder: string): Promise<void> {
     if (!this.#fsync) return;
-    const sync = this.#syncs.get(folder) ?? { run: shareRuns(() => fsyncFolder(folder)), callers: 0 };
+    const sync = this.#syncs.get(folder) ?? {
+      run: shareRuns(() => this.#files.run(() => fsyncFolder(folder))),
+      callers: 0,
+    };
     this.#syncs.set(folder, sync);
     sync.callers++;
     try {

@@ -11,6 +11,7 @@ import { storageFailed, systemCode, unlessCode } from './failure.js';
 import { prepareDirectory, prepareOwnedFolders } from './folders.js';
 import { ownIdentity } from './identity.js';
 import type { Layout } from './layout.js';
+import { type Lane, Limiter } from './limiter.js';
 import { loadRecords } from './load.js';
 import { Ownership } from './ownership.js';
 import type { ParseRecord } from './record-file.js';
@@ -32,6 +33,9 @@ export interface FileStoreOptions {
   /** @internal For tests of what other machines would do. */
   readonly identity?: OwnerIdentity | undefined;
 }
+
+/** Changes under way at once: enough for many to share one fsync of the folder, and few enough for an outcome not to wait long among them. */
+const CONCURRENT_CHANGES = 256;
 
 /**
  * Creates the directory where needed and takes ownership of it. Throws `DIRECTORY_OWNED` with its owner, or `STORAGE_FAILED`; either way
@@ -65,6 +69,7 @@ export class FileStore implements TaskStore {
   readonly #files: DurableFiles;
   readonly #ownership: Ownership;
   readonly #writes = new Set<Promise<void>>();
+  readonly #limiter = new Limiter(CONCURRENT_CHANGES);
   #leftInPlace: ReadonlyMap<string, string> = new Map();
   #isReleased = false;
 
@@ -118,11 +123,13 @@ export class FileStore implements TaskStore {
   }
 
   async clear(taskId: string): Promise<void> {
-    await this.#write(taskId, `cannot remove what an earlier ${taskId} left`, async () => {
+    const work = async () => {
       await removeFile(this.layout.pidPath(taskId));
       await removeFile(this.layout.exitPath(taskId));
       await removeFile(this.layout.resultPath(taskId));
-    });
+    };
+    // Every new task comes through here first: in this lane the new ones wait, however many, without keeping outcomes waiting.
+    await this.#write(taskId, `cannot remove what an earlier ${taskId} left`, work, 'new');
   }
 
   async putResult(taskId: string, result: JsonValue): Promise<void> {
@@ -157,14 +164,17 @@ export class FileStore implements TaskStore {
     await this.#ownership.release();
   }
 
-  /** Every change goes through here: checked for ownership, waited for by `release`, its failure made ours. */
-  async #write(taskId: string, failure: string, work: () => Promise<void>): Promise<void> {
+  /**
+   * Every change goes through here: it waits for its place, is checked for ownership right before it begins, waited for by `release`, and its
+   * failure made ours. `work` never waits for another change.
+   */
+  async #write(taskId: string, failure: string, work: () => Promise<void>, lane?: Lane): Promise<void> {
     if (this.#isReleased) {
       throw new BackgroundTaskError('OWNERSHIP_LOST', 'the directory was given up: nothing is written any more', {
         taskId,
       });
     }
-    const write = this.#ownership.assertOwned(taskId).then(work);
+    const write = this.#limiter.run(() => this.#ownership.assertOwned(taskId).then(work), lane);
     this.#writes.add(write);
     try {
       await write;

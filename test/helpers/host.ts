@@ -18,15 +18,24 @@ export interface Host {
   readonly stderr: () => string;
 }
 
-/** Runs `script` (an ES module; `holdfast`, `directory` and `say(value)` are there) in a new process. */
-export function startHost(script: string, directory: string, env: NodeJS.ProcessEnv = {}): Host {
+/**
+ * Runs `script` (an ES module; `holdfast`, `directory` and `say(value)` are there) in a new process. `wrapper` is a command that runs the rest
+ * of its arguments.
+ */
+export function startHost(
+  script: string,
+  directory: string,
+  env: NodeJS.ProcessEnv = {},
+  wrapper: readonly string[] = [],
+): Host {
   const prelude = `
     import * as holdfast from 'holdfast';
     const { BackgroundTaskManager } = holdfast;
     const directory = process.env.HOST_DIRECTORY;
     const say = (value) => process.stdout.write(JSON.stringify(value ?? null) + '\\n');
   `;
-  const child = spawn(process.execPath, ['--input-type=module', '-e', prelude + script], {
+  const [file = '', ...args] = [...wrapper, process.execPath, '--input-type=module', '-e', prelude + script];
+  const child = spawn(file, args, {
     cwd: repository,
     env: { ...process.env, NODE_OPTIONS: '', HOST_DIRECTORY: directory, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
