@@ -17,9 +17,13 @@ export interface Registered {
   readonly details: JsonObject;
 }
 
-/** A digest of each of the details. */
+/** Follows from the host's environment as it is, which no retry has to repeat. */
+const notCompared = ['envNames'];
+
+/** A digest of each of the details that are compared. */
 export function digestsOf(details: JsonObject): Record<string, string> {
-  return Object.fromEntries(Object.entries(details).map(([name, value]) => [name, digestOf(value)]));
+  const compared = Object.entries(details).filter(([name]) => !notCompared.includes(name));
+  return Object.fromEntries(compared.map(([name, value]) => [name, digestOf(value)]));
 }
 
 /** Throws `IDEMPOTENCY_CONFLICT`, saying what differs, where the task of this key was registered as something else. */

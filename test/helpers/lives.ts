@@ -43,7 +43,8 @@ const GROUP_LIMIT = 2;
 const terminal: readonly TaskStatus[] = ['completed', 'failed', 'timed_out', 'killed', 'lost'];
 const steps: Record<TaskStatus, readonly TaskStatus[]> = {
   queued: ['running', 'failed', 'killed', 'timed_out', 'lost'],
-  running: ['waiting', ...terminal],
+  // Back to the queue only where nothing began: see #begun.
+  running: ['waiting', 'queued', ...terminal],
   waiting: ['running', ...terminal],
   completed: [],
   failed: [],
@@ -126,6 +127,8 @@ export class Lives {
   readonly #problems: string[] = [];
   /** The last that was heard or found of each task, in all lives. */
   readonly #known = new Map<string, TaskRecord>();
+  /** Work of these was seen to run. */
+  readonly #begun = new Set<string>();
   readonly #settledOnce = new Set<string>();
   readonly #closing: Promise<unknown>[] = [];
   #lives = 0;
@@ -285,7 +288,7 @@ export class Lives {
       if (life.over || isTerminal(task.status) || life.record(task.taskId)) return;
       if (life.manager.getTask(task.taskId)) this.#problems.push(`${task.taskId} was acknowledged and is not on disk`);
     });
-    this.#expect(acknowledged, ['CAPACITY_EXCEEDED', 'TASK_EXISTS']);
+    this.#expect(acknowledged, ['CAPACITY_EXCEEDED', 'IDEMPOTENCY_CONFLICT']);
   }
 
   #withActive(
@@ -381,7 +384,7 @@ export class Lives {
     if (before?.detached && !task.detached) complain('back in the foreground');
     if (before?.stop && !isDeepStrictEqual(before.stop, task.stop)) complain('another stop than the first');
     const expected: Record<string, boolean> = {
-      'task:queued': !before && status === 'queued',
+      'task:queued': status === 'queued' && (!before || before.status === 'running') && !this.#begun.has(task.taskId),
       'task:started': status === 'running',
       'task:waiting': status === 'waiting' && task.waitingFor !== undefined,
       'task:resumed': before?.status === 'waiting' && status === 'running' && task.lastInput !== undefined,
@@ -391,6 +394,7 @@ export class Lives {
       'task:settled': isTerminal(status),
     };
     if (expected[event] === false) complain(`before: ${JSON.stringify(before)}, now: ${JSON.stringify(task)}`);
+    if (event === 'task:started' || event === 'task:adopted') this.#begun.add(task.taskId);
     if (event === 'task:settled') this.#checkEnd(task, complain);
   }
 

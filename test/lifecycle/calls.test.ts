@@ -134,7 +134,7 @@ it('the queue is served oldest first: a newer registration does not overtake one
   expect(manager.getTask('c')?.status).toBe('queued');
 });
 
-it('what close finds queued ends as killed, also when it was about to be launched', async () => {
+it('what close finds queued stays queued, also when it was about to be launched', async () => {
   const directory = await scratch();
   const remote = defineTaskKind({
     name: 'remote',
@@ -156,7 +156,8 @@ it('what close finds queued ends as killed, also when it was about to be launche
   end.resolve();
   await closed;
   const disk = JSON.parse(await readFile(join(directory, 'q.json'), 'utf8'));
-  expect(disk).toMatchObject({ status: 'killed', stop: { cause: 'shutdown' } });
+  expect(disk).toMatchObject({ status: 'queued', startedAt: null });
+  expect(disk).not.toHaveProperty('stop');
 });
 
 it('a task adopted from the foreground keeps what its spec says of detaching', async () => {

@@ -135,12 +135,12 @@ describe('the queue', () => {
     expect(ran).toBe(false);
   });
 
-  it('is emptied by close: what was never started is killed', async () => {
+  it('is emptied by a close that stops everything: what was never started is killed', async () => {
     const manager = await openManager({ maxRunningTasks: 1, whenFull: 'queue', stopGraceMs: 0 });
     await manager.registerTask(hanging);
     const { taskId } = await manager.registerTask(hanging);
     const settled = next(manager, 'task:settled', taskId);
-    await manager.close();
+    await manager.close({ tasks: 'stop' });
     expect((await settled).task).toMatchObject({ status: 'killed', stop: { cause: 'shutdown' } });
   });
 

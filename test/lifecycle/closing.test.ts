@@ -1,8 +1,11 @@
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { BackgroundTaskManager, defineTaskKind } from '../../src/index.js';
 import { deferred, next, openManager, record, scratch } from '../helpers/manager.js';
+import { onDisk } from '../helpers/world.js';
 
 /** Turns of the event loop until it is so. */
 async function state(isSo: () => boolean): Promise<void> {
@@ -63,19 +66,25 @@ describe('close', () => {
     expect(errors).toEqual([]);
   });
 
-  it('ends a queued task whose launch gives up because of it as what it was: shut down, never begun', async () => {
+  it('leaves a queued task whose launch gives up because of it queued: the next host launches it', async () => {
     const directory = await scratch();
     const kind = defineTaskKind({
       name: 'remote',
       details: z.object({}),
-      start: ({ signal }) =>
-        new Promise<never>((_, no) => {
+      start: ({ signal }) => {
+        if (launches++ > 0) return;
+        return new Promise<never>((_, no) => {
           if (signal.aborted) no(signal.reason);
           signal.addEventListener('abort', () => no(signal.reason));
-        }),
-      probe: () => ({ state: 'gone' as const }),
-      stop: () => undefined,
+        });
+      },
+      probe: () => ({ state: stopped ? ('gone' as const) : ('running' as const) }),
+      stop: () => {
+        stopped = true;
+      },
     });
+    let launches = 0;
+    let stopped = false;
     const manager = await openManager({ directory, maxRunningTasks: 1, whenFull: 'queue', kinds: [kind] });
     const end = deferred();
     await manager.registerTask({ kind: 'function', taskId: 'first', description: '', run: () => end.promise });
@@ -85,8 +94,10 @@ describe('close', () => {
     end.resolve();
     await state(() => manager.getTask('next')?.status === 'running');
     await manager.close();
+    expect(onDisk(directory, 'next')).toMatchObject({ status: 'queued', startedAt: null, attempt: 1 });
     const again = await openManager({ directory, kinds: [kind] });
-    expect(again.getTask('next')).toMatchObject({ status: 'killed', startedAt: null, stop: { cause: 'shutdown' } });
+    await state(() => launches === 2);
+    expect(again.getTask('next')).toMatchObject({ status: 'running', attempt: 1 });
     expect(errors).toEqual([]);
   });
 
@@ -176,4 +187,63 @@ describe('the first events', () => {
     await settled;
     expect(heard).toEqual([`task:started ${taskId}`, `task:settled ${taskId}`]);
   });
+});
+
+describe('a takeover while open is under way', () => {
+  /** Another owner's claim, one above the one that is there. */
+  function takeOver(directory: string): void {
+    const claims = readdirSync(join(directory, '.owner')).flatMap((name) => /^epoch-(\d+)/.exec(name)?.[1] ?? []);
+    const identity = {
+      instanceId: 'other',
+      hostname: 'elsewhere',
+      bootId: 'b',
+      pidNamespace: 'n',
+      pid: 7,
+      startTicks: '1',
+    };
+    writeFileSync(join(directory, '.owner', `epoch-${Math.max(...claims.map(Number)) + 1}`), JSON.stringify(identity));
+  }
+
+  it.each(['while the records are read', 'in the first pass'])(
+    '%s makes it reject with OWNERSHIP_LOST',
+    async (when) => {
+      const directory = await scratch();
+      const first = await openManager({ directory });
+      const kind = defineTaskKind({
+        name: 'agent',
+        details: z.object({}).refine(() => {
+          if (when === 'while the records are read' && armed) takeOver(directory);
+          armed = armed && when !== 'while the records are read';
+          return true;
+        }),
+        recover: () => {
+          if (armed) takeOver(directory);
+          armed = false;
+          return async () => undefined;
+        },
+      });
+      let armed = false;
+      await first.close();
+      const record = {
+        ...{
+          schemaVersion: 1,
+          taskId: 't',
+          kind: 'agent',
+          description: '',
+          status: 'running',
+          detached: true,
+          attempt: 1,
+        },
+        ...{ createdAt: 1, startedAt: 1, endedAt: null, owner: null, details: {}, metadata: {}, hooks: {} },
+      };
+      const before = JSON.stringify(record);
+      writeFileSync(join(directory, 't.json'), before, { mode: 0o600 });
+      armed = true;
+      await expect(openManager({ directory, kinds: [kind] })).rejects.toMatchObject({
+        code: 'OWNERSHIP_LOST',
+        owner: { instanceId: 'other' },
+      });
+      expect(readFileSync(join(directory, 't.json'), 'utf8')).toBe(before);
+    },
+  );
 });

@@ -57,13 +57,50 @@ describe('the same idempotencyKey', () => {
     await manager.waitForIdle();
   });
 
-  it('of another kind is TASK_EXISTS', async () => {
+  it('of another kind is IDEMPOTENCY_CONFLICT', async () => {
     const agent = defineTaskKind({ name: 'agent', details: z.object({}) });
     const manager = await openManager({ kinds: [agent] });
     await manager.registerTask({ kind: 'function', description: '', idempotencyKey: 'k', run: () => 1 });
     await expect(
       manager.registerTask({ kind: 'agent', description: '', details: {}, idempotencyKey: 'k', run: () => 1 }),
-    ).rejects.toMatchObject({ code: 'TASK_EXISTS', message: expect.stringContaining('"k"') });
+    ).rejects.toMatchObject({
+      code: 'IDEMPOTENCY_CONFLICT',
+      message: expect.stringMatching(/"k" .* the kind "function", and this registration has the kind "agent"/),
+    });
+  });
+
+  it('with another command says both, with other details which', async () => {
+    const agent = defineTaskKind({ name: 'agent', details: z.object({ agentId: z.string(), model: z.string() }) });
+    const manager = await openManager({ kinds: [agent] });
+    const build = { kind: 'process', description: '', command: ['true'], idempotencyKey: 'build' } as const;
+    const { taskId } = await manager.registerTask(build);
+    await expect(manager.registerTask({ ...build, command: ['false'] })).rejects.toMatchObject({
+      code: 'IDEMPOTENCY_CONFLICT',
+      taskId,
+      message: expect.stringContaining('the command ["true"], and this registration has ["false"]'),
+    });
+    await expect(manager.registerTask({ ...build, cwd: '/' })).rejects.toMatchObject({
+      code: 'IDEMPOTENCY_CONFLICT',
+      message: expect.stringContaining('cwd differs'),
+    });
+    // What no retry has to repeat: words, deadlines, the environment.
+    const again = await manager.registerTask({ ...build, description: 'again', timeoutMs: 9_000, env: { A: '1' } });
+    expect(again.taskId).toBe(taskId);
+
+    const review = { kind: 'agent', description: '', idempotencyKey: 'review', run: () => undefined } as const;
+    const details = { agentId: 'a1', model: 'm' };
+    const { taskId: reviewId } = await manager.registerTask({
+      ...review,
+      details,
+      run: ({ updateDetails }) => updateDetails({ agentId: 'a2' }),
+    });
+    await manager.waitForIdle();
+    // The details have changed since; what counts is what was registered.
+    expect((await manager.registerTask({ ...review, details: { model: 'm', agentId: 'a1' } })).taskId).toBe(reviewId);
+    await expect(manager.registerTask({ ...review, details: { agentId: 'a2', model: 'n' } })).rejects.toMatchObject({
+      code: 'IDEMPOTENCY_CONFLICT',
+      message: expect.stringContaining('other details: agentId, model differ'),
+    });
   });
 
   it('is free again when the registration was refused', async () => {
@@ -94,7 +131,7 @@ describe('the same idempotencyKey', () => {
       idempotencyKey: 'k',
     } as const;
     await expect(manager.registerTask(spec)).rejects.toMatchObject({ code: 'LAUNCH_FAILED' });
-    expect(await manager.registerTask({ ...spec, cwd: '/' })).toMatchObject({ status: 'failed' });
+    expect(await manager.registerTask(spec)).toMatchObject({ status: 'failed' });
   });
 
   it('is another one than the task id', async () => {
@@ -177,6 +214,6 @@ describe('across restarts', () => {
     await first.waitForIdle();
     await first.close();
     const manager = await openManager({ directory });
-    await expect(manager.registerTask(counting().spec('x'))).rejects.toMatchObject({ code: 'TASK_EXISTS' });
+    await expect(manager.registerTask(counting().spec('x'))).rejects.toMatchObject({ code: 'IDEMPOTENCY_CONFLICT' });
   });
 });

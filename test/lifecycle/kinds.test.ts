@@ -431,13 +431,34 @@ describe('the next host', () => {
     expect(world.job('j').stops[0]).toBe('terminate');
   });
 
-  it('launches nothing that nobody asked for: what was queued is lost', async () => {
+  it('launches what was queued, once', async () => {
     const first = await withWorld({ maxRunningTasks: 1, whenFull: 'queue' });
     await first.manager.registerTask(job);
     await first.manager.registerTask({ ...job, taskId: 'q' });
     const { directory, world } = await killed(first.directory, first.world);
     const manager = await openManager({ directory, reconcileIntervalMs: 0, kinds: [jobKind(world)] });
-    expect(manager.getTask('q')).toMatchObject({ status: 'lost', startedAt: null });
+    await until(() => manager.getTask('q')?.status === 'running' && world.launched.length > 0);
+    expect(world.launched).toEqual([{ taskId: 'q', attempt: 1, input: undefined }]);
+  });
+
+  it.each([
+    [
+      'without anybody who knows its input',
+      {},
+      /ended before it began, and its input is on no record \(the kind "job" has no recover\)/,
+    ],
+    ['that was told not to', { resumeQueued: false }, /ended before it began.*resumeQueued: false/],
+  ])('%s calls what was queued lost', async (_which, options, why) => {
+    const first = await withWorld({ maxRunningTasks: 1, whenFull: 'queue' });
+    await first.manager.registerTask(job);
+    await first.manager.registerTask({ ...job, taskId: 'q', input: { token: 'secret' } });
+    const { directory, world } = await killed(first.directory, first.world);
+    const manager = await openManager({ directory, reconcileIntervalMs: 0, kinds: [jobKind(world)], ...options });
+    expect(manager.getTask('q')).toMatchObject({
+      status: 'lost',
+      startedAt: null,
+      stopReason: expect.stringMatching(why),
+    });
     expect(world.launched).toEqual([]);
   });
 });
@@ -446,7 +467,7 @@ describe('recover', () => {
   const recovering = async (answer: (task: any) => any) => {
     const first = await withWorld({ maxRunningTasks: 1, whenFull: 'queue' });
     await first.manager.registerTask(job);
-    await first.manager.registerTask({ ...job, taskId: 'q' });
+    await first.manager.registerTask({ ...job, taskId: 'q', input: { token: 'first' } });
     const { directory, world } = await killed(first.directory, first.world);
     world.job('j').probe = { state: 'gone' };
     const asked: any[] = [];

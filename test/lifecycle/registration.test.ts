@@ -141,6 +141,6 @@ describe('a registered task', () => {
         idempotencyKey: 'call_9',
         run,
       }),
-    ).rejects.toMatchObject({ code: 'TASK_EXISTS' });
+    ).rejects.toMatchObject({ code: 'IDEMPOTENCY_CONFLICT' });
   });
 });

@@ -88,15 +88,17 @@ describe('a kind without stop', () => {
     probe: () => ({ state: 'running' as const }),
   });
 
-  it('does not keep close from ending its queued tasks', async () => {
+  it('does not keep close from ending its queued tasks, and what runs is left at once, without a stop', async () => {
     const directory = await scratch();
     const manager = await openManager({ directory, kinds: [remote], maxRunningTasks: 1, whenFull: 'queue' });
     manager.on('error', () => undefined);
-    await manager.registerTask({ kind: 'remote', description: '', details: {} });
+    await manager.registerTask({ kind: 'remote', taskId: 'r', description: '', details: {} });
     await manager.registerTask({ kind: 'remote', taskId: 'q', description: '', details: {} });
     expect(manager.getTask('q')?.status).toBe('queued');
-    await manager.close();
+    await manager.close({ tasks: 'stop' });
     expect(await onDisk(directory, 'q')).toMatchObject({ status: 'killed', stop: { cause: 'shutdown' } });
+    expect(await onDisk(directory, 'r')).toMatchObject({ status: 'running' });
+    expect(await onDisk(directory, 'r')).not.toHaveProperty('stop');
   });
 });
 

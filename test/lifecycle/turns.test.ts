@@ -360,7 +360,7 @@ describe('what is found at open', () => {
     await writeFile(join(directory, 'newer.json'), JSON.stringify(left('newer', 2_000)), { mode: 0o600 });
     const opening = openManager({ directory, kinds: [kind], maxRunningTasks: 1, whenFull: 'queue' });
     answers.newer.resolve();
-    await until(() => onDisk(directory, 'newer').owner !== null);
+    await new Promise(setImmediate);
     answers.older.resolve();
     const manager = await opening;
     await manager.waitForIdle();

@@ -168,14 +168,14 @@ describe('a host that died during the launch', () => {
     const lab = new ProcessLab();
     const ran = join(lab.layout.directory, 'ran');
     const task = lab.task({ command: ['touch', ran] });
-    expect(await lab.probe(task)).toEqual({ state: 'gone' });
+    expect(await lab.probe(task)).toMatchObject({ state: 'gone', neverBegan: true });
     expect(readFileSync(lab.layout.pidPath(task.taskId), 'utf8')).toBe('void\n');
     expect(statSync(lab.layout.pidPath(task.taskId)).mode & 0o777).toBe(0o600);
     await lab.settled(task);
     const [code] = await once(lab.supervisor(task), 'exit');
     expect(code).toBe(125);
     expect(existsSync(ran)).toBe(false);
-    expect(await lab.probe(task)).toEqual({ state: 'gone' });
+    expect(await lab.probe(task)).toMatchObject({ state: 'gone', neverBegan: true });
   });
 
   it('in a race with the supervisor: it runs and is found, or it does not run and is gone', async () => {
