@@ -20,9 +20,9 @@ export interface Registered {
 /** Follows from the host's environment as it is, which no retry has to repeat. */
 const notCompared = ['envNames'];
 
-/** A digest of each of the details that are compared. */
+/** A digest of each of the details that are compared; what is not known yet is `null`, and has none. */
 export function digestsOf(details: JsonObject): Record<string, string> {
-  const compared = Object.entries(details).filter(([name]) => !notCompared.includes(name));
+  const compared = Object.entries(details).filter(([name, value]) => value !== null && !notCompared.includes(name));
   return Object.fromEntries(compared.map(([name, value]) => [name, digestOf(value)]));
 }
 

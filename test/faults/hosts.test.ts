@@ -198,13 +198,15 @@ describe('close', () => {
         if (outcome.status === 'rejected' && onRecord) expect(['failed', 'killed'], text).toContain(onRecord.status);
       }
       if (tasks === 'stop') expect(alive).toEqual([]);
+      // What runs is adopted, and what is queued is launched.
+      const before = new Map(ids.map((taskId) => [taskId, onDisk(directory, taskId)?.status]));
       const next = await openManager({ directory });
       expect(
         next
           .listTasks({ active: true })
           .map(({ taskId }) => taskId)
           .sort(),
-      ).toEqual(alive.sort());
+      ).toEqual(ids.filter((taskId) => ['running', 'queued'].includes(before.get(taskId) ?? '')).sort());
       await next.close({ tasks: 'stop', graceMs: 1_000 });
     }
   });

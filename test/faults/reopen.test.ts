@@ -48,12 +48,16 @@ async function deserted(directory: string): Promise<{ runs: number; doomed: numb
 const byId = (manager: BackgroundTaskManager<any>) =>
   Object.fromEntries(manager.listTasks().map((task) => [task.taskId, task]));
 
+/** What was queued is launched once the directory is open. */
+const hasEnded = (manager: BackgroundTaskManager<any>, taskId: string) =>
+  manager.getTask(taskId)?.status === 'completed';
+
 function expectJudged(manager: BackgroundTaskManager<any>, at: string): void {
   expect(byId(manager), at).toMatchObject({
     runs: { status: 'running', owner: { instanceId: manager.status().owner.instanceId } },
     ended: { status: 'failed', details: { exitCode: 7 } },
     inside: { status: 'lost' },
-    queued: { status: 'lost' },
+    queued: { status: 'completed', attempt: 1 },
   });
   const { used, running } = slotsAddUp(manager);
   expect(used, at).toBe(running);
@@ -90,7 +94,9 @@ async function reopenWithFault(code: string, position: number, howLong: string):
       ? await within('second open', openWith({ ...options, stopGraceMs: 60_000 }, systemClock))
       : opened;
   await manager.reconcile();
-  await until(() => manager.status().running === 2, { message: () => `${at}: ${JSON.stringify(byId(manager))}` });
+  await until(() => manager.status().running === 2 && hasEnded(manager, 'queued'), {
+    message: () => `${at}: ${JSON.stringify(byId(manager))}`,
+  });
   expectJudged(manager, at);
   expect(byId(manager).doomed, at).toMatchObject({ status: 'running', stop: { cause: 'user', reason: 'enough' } });
   expect(await within('stop', manager.stopTask('doomed', { graceMs: 0 })), at).toMatchObject({ status: 'killed' });
@@ -120,6 +126,7 @@ it('an open whose first pass is refused leaves nothing behind that goes on', asy
   await new Promise((resolve) => setTimeout(resolve, 100));
   expect(installed.faults.calls.slice(before)).toEqual([]);
   const manager = await openWith(options, systemClock);
+  await until(() => hasEnded(manager, 'queued'));
   expectJudged(manager, 'afterwards');
   await manager.close({ tasks: 'stop', graceMs: 0 });
   expect(lives(runs)).toBe(false);

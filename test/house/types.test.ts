@@ -8,7 +8,8 @@ import { built, compile, compilerOptions, root, shared } from '../helpers/house.
 
 const copies = join(root, 'test/house/types');
 const originals = join(shared, 'types');
-const contract = ['host.ts', 'negative.ts', 'holdfast.d.ts', 'tsconfig.json'];
+/** A host of the first version of the contract must not notice that the declarations have moved on. */
+const firstHosts = ['host.ts', 'negative.ts'];
 const options: ts.CompilerOptions = compilerOptions(join(copies, 'tsconfig.json'));
 
 /** The contract's own options, with `holdfast` standing for what was built. */
@@ -17,7 +18,7 @@ function against(declarations: string): ts.CompilerOptions {
 }
 
 describe('hosts written for the contract', () => {
-  it.skipIf(!existsSync(originals)).each(contract)('keeps an exact copy of %s', (file) => {
+  it.skipIf(!existsSync(originals)).each(firstHosts)('keeps an exact copy of %s', (file) => {
     expect(readFileSync(join(copies, file), 'utf8')).toBe(readFileSync(join(originals, file), 'utf8'));
   });
 

@@ -219,7 +219,7 @@ describe('a takeover while open is under way', () => {
         recover: () => {
           if (armed) takeOver(directory);
           armed = false;
-          return async () => undefined;
+          return async () => null;
         },
       });
       let armed = false;
