@@ -178,9 +178,11 @@ export class Engine {
     this.core.waits.close(error);
     // What is left of in-process work may go on, and changes nothing any more.
     for (const { run, taskId } of this.core.table.allActive()) if (run) this.#inBackground(run.close(), taskId);
+    // Who is frozen for its output gets its stop on record while that can be written; who cannot get one goes on.
+    await this.#processes.quiesce();
     await Promise.allSettled([...this.#background]);
     await this.core.ledger.close(error);
-    this.#processes.dispose();
+    await this.#processes.dispose((taskId) => this.core.table.get(taskId)?.record.stop !== undefined);
   }
 
   /** Nothing new begins: no pass, no launch, no delivery. What is under way is awaited by whoever closes. */
@@ -205,7 +207,8 @@ export class Engine {
     }
     this.core.waits.close(error);
     void this.core.ledger.close(error);
-    this.#processes.dispose();
+    // Whoever owns the directory now looks at the ceilings for itself.
+    void this.#processes.dispose(() => false);
   }
 
   #silence(): void {

@@ -188,6 +188,8 @@ export class Stopping {
   }
 
   #carryOut(entry: Entry, graceMs: number): void {
+    // It is on record: the next owner carries it out.
+    if (this.#over.signal.aborted) return;
     const killAt = this.#core.clock.monotonic() + graceMs;
     const running = this.#campaigns.get(entry);
     if (running) {

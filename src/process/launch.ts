@@ -3,8 +3,9 @@ import { constants, readFileSync } from 'node:fs';
 import { access, open, stat } from 'node:fs/promises';
 import { asError } from '../errors.js';
 import { systemCode, unlessCode } from '../store/failure.js';
+import { setMarks } from './marks.js';
 import type { ProcessInput } from './process-spec.js';
-import { attached, SHELL, supervisorArguments, TASK_VARIABLE, taskMark } from './shim.js';
+import { attached, SHELL, supervisorArguments, taskMark } from './shim.js';
 import { spawnTurn } from './spawn-turn.js';
 import type { SeenEnd } from './work.js';
 
@@ -66,14 +67,14 @@ function begun(child: ChildProcess, { onBegin, onEnd }: LaunchRequest): Promise<
   });
 }
 
-/** The host's environment and the task's own variables; `undefined` removes one. */
+/** The host's environment and the task's own variables; `undefined` removes one. The marks are set whatever these say. */
 function environment({ runDir, taskId, input }: LaunchRequest): NodeJS.ProcessEnv {
   const env: NodeJS.ProcessEnv = Object.assign(Object.create(null), input?.inheritEnv === false ? {} : process.env);
   for (const [name, value] of Object.entries(input?.env ?? {})) {
     if (value === undefined) delete env[name];
     else env[name] = value;
   }
-  env[TASK_VARIABLE] = taskMark(runDir, taskId);
+  setMarks(env, taskMark(runDir, taskId));
   return env;
 }
 

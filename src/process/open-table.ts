@@ -28,5 +28,6 @@ const blindTable: ProcessTable = {
   row: () => undefined,
   commandLine: () => undefined,
   commandLines: () => Promise.resolve(new Map()),
+  printsTo: () => false,
   now: () => Number.NaN,
 };

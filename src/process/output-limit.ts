@@ -5,11 +5,14 @@
  * Over the limit the task is frozen first and reported then: what the report leads to writes to the disk, and a fast writer fills gigabytes
  * meanwhile. The stop that follows lets it go on, so that it can end in its own way; one that uses this to write much more is frozen
  * again, each time it is let go on, until it is killed.
+ *
+ * Nobody stays frozen without a stop on record: whoever ends a guard waits for a freeze under way, and lets the task go on unless its stop
+ * is on record. A host that was killed can do neither; the next one makes up for it when it adopts the task.
  */
-import { type FSWatcher, statSync, watch } from 'node:fs';
+import { type FSWatcher, watch } from 'node:fs';
 import type { Clock, Timer } from '../clock.js';
 import { asError } from '../errors.js';
-import { systemCode } from '../store/failure.js';
+import type { OutputFile } from './output-file.js';
 
 const SHORTEST_MS = 5;
 const LONGEST_MS = 250;
@@ -21,11 +24,26 @@ const QUIET_LOOKS = 10;
 const FAREWELL_BYTES = 64 * 1024;
 
 export interface OutputLimitActions {
-  /** Makes the task's processes stand still. */
-  freeze(taskId: string): Promise<void>;
   /** Called once for each task. */
   onExceeded(taskId: string): void;
   onError(error: Error, taskId: string): void;
+}
+
+/** The processes that write. */
+export interface Writers {
+  /** Makes them stand still. */
+  freeze(): Promise<void>;
+  /** Lets those who stand still go on. */
+  thaw(): Promise<void>;
+}
+
+/** What a guard watches over. */
+export interface Guarded {
+  readonly taskId: string;
+  /** Closed with the guard. */
+  readonly output: OutputFile;
+  readonly maxBytes: number;
+  readonly writers: Writers;
 }
 
 /** The ceilings of all tasks that have one. */
@@ -39,27 +57,44 @@ export class OutputLimits {
     this.#actions = actions;
   }
 
-  /** Harmless when done twice. */
-  arm(taskId: string, path: string, maxBytes: number): void {
-    if (this.#guards.has(taskId)) return;
-    const guard = new Guard(taskId, path, maxBytes, this.#clock, this.#actions);
-    this.#guards.set(taskId, guard);
-    guard.begin();
+  isArmed(taskId: string): boolean {
+    return this.#guards.has(taskId);
   }
 
-  disarm(taskId: string): void {
-    this.#guards.get(taskId)?.close();
+  /** Begins to guard a task that is not guarded yet. Answers whether it is within its limit now. */
+  arm(guarded: Guarded): boolean {
+    const guard = new Guard(guarded, this.#clock, this.#actions);
+    this.#guards.set(guarded.taskId, guard);
+    return guard.begin();
+  }
+
+  /** A stop lets the task go on: a freeze under way is over once this resolves, and will not come after that. */
+  async release(taskId: string): Promise<void> {
+    await this.#guards.get(taskId)?.release();
+  }
+
+  /** Ends the guard; resolves once who was frozen by it goes on, unless `staysFrozen`. */
+  async disarm(taskId: string, { staysFrozen = false } = {}): Promise<void> {
+    const guard = this.#guards.get(taskId);
     this.#guards.delete(taskId);
+    await guard?.close(staysFrozen);
   }
 
-  close(): void {
-    for (const taskId of [...this.#guards.keys()]) this.disarm(taskId);
+  /** Nothing is frozen any more from now on. Resolves once freezes under way are over, and their tasks were reported. */
+  async quiesce(): Promise<void> {
+    await Promise.all([...this.#guards.values()].map((guard) => guard.quiesce()));
+  }
+
+  /** Ends all guards as {@link disarm} does. `staysFrozen` is asked when the freezes are over. */
+  async close(staysFrozen: (taskId: string) => boolean): Promise<void> {
+    const guards = [...this.#guards];
+    this.#guards.clear();
+    await Promise.all(guards.map(([taskId, guard]) => guard.close(() => staysFrozen(taskId))));
   }
 }
 
 class Guard {
-  readonly #taskId: string;
-  readonly #path: string;
+  readonly #guarded: Guarded;
   readonly #clock: Clock;
   readonly #actions: OutputLimitActions;
   #limit: number;
@@ -67,27 +102,51 @@ class Guard {
   #size = 0;
   #quietLooks = 0;
   #closed = false;
+  /** It looks no more, and is not closed yet. */
+  #quiet = false;
   #watchable = true;
   #reported = false;
   #watcher: FSWatcher | undefined;
   #timer: Timer | undefined;
+  /** A freeze under way. Never rejects. */
+  #freezing: Promise<void> | undefined;
+  #isFrozen = false;
 
-  constructor(taskId: string, path: string, limit: number, clock: Clock, actions: OutputLimitActions) {
-    this.#taskId = taskId;
-    this.#path = path;
-    this.#limit = limit;
+  constructor(guarded: Guarded, clock: Clock, actions: OutputLimitActions) {
+    this.#guarded = guarded;
+    this.#limit = guarded.maxBytes;
     this.#clock = clock;
     this.#actions = actions;
   }
 
-  begin(): void {
+  begin(): boolean {
     this.#rest();
     this.#look();
+    return this.#freezing === undefined;
   }
 
-  close(): void {
+  async release(): Promise<void> {
+    await this.#freezing;
+    this.#isFrozen = false;
+  }
+
+  async quiesce(): Promise<void> {
+    this.#quiet = true;
+    this.#pause();
+    await this.#freezing;
+  }
+
+  async close(staysFrozen: boolean | (() => boolean)): Promise<void> {
     this.#closed = true;
     this.#pause();
+    this.#guarded.output.close();
+    await this.#freezing;
+    if (!this.#isFrozen || (typeof staysFrozen === 'function' ? staysFrozen() : staysFrozen)) return;
+    try {
+      await this.#guarded.writers.thaw();
+    } catch (error) {
+      this.#report(error);
+    }
   }
 
   #pause(): void {
@@ -99,10 +158,10 @@ class Guard {
 
   /** Measured synchronously: a microsecond here, while the thread pool may be busy with writes for as long as gigabytes take. */
   #look(): void {
-    if (this.#closed) return;
+    if (this.#closed || this.#quiet) return;
     const size = this.#measure();
     if (size > this.#limit) {
-      void this.#stop(size);
+      this.#freezing = this.#stop(size);
       return;
     }
     this.#quietLooks = size > this.#size ? 0 : this.#quietLooks + 1;
@@ -127,7 +186,7 @@ class Guard {
   #rest(): void {
     this.#pause();
     try {
-      this.#watcher = watch(this.#path, { persistent: false }, () => this.#wakeUp());
+      this.#watcher = watch(this.#guarded.output.watched, { persistent: false }, () => this.#wakeUp());
       this.#watcher.on('error', (error) => this.#unwatchable(error));
     } catch (error) {
       this.#unwatchable(error);
@@ -150,33 +209,35 @@ class Guard {
 
   #measure(): number {
     try {
-      return statSync(this.#path).size;
+      return this.#guarded.output.size() ?? this.#size;
     } catch (error) {
-      // No file, no output. Anything else may pass.
-      if (systemCode(error) !== 'ENOENT') this.#report(error);
+      this.#report(error); // it may pass
       return this.#size;
     }
   }
 
   async #stop(size: number): Promise<void> {
     this.#pause();
+    this.#isFrozen = true;
     try {
-      await this.#actions.freeze(this.#taskId);
+      await this.#guarded.writers.freeze();
     } catch (error) {
       this.#report(error);
     }
+    this.#freezing = undefined;
+    // Whoever closed it lets the task go on.
     if (this.#closed) return;
     this.#size = Math.max(this.#measure(), size);
     this.#limit = this.#size + FAREWELL_BYTES;
-    this.#rest();
+    if (!this.#quiet) this.#rest();
     if (this.#exceeded) return;
     this.#exceeded = true;
-    this.#actions.onExceeded(this.#taskId);
+    this.#actions.onExceeded(this.#guarded.taskId);
   }
 
   #report(error: unknown): void {
     if (this.#reported) return;
     this.#reported = true;
-    this.#actions.onError(asError(error), this.#taskId);
+    this.#actions.onError(asError(error), this.#guarded.taskId);
   }
 }

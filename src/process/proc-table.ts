@@ -1,14 +1,16 @@
-import { closeSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs';
+import { closeSync, lstatSync, openSync, readdirSync, readFileSync, readSync, statSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
 import type { Clock } from '../clock.js';
 import { systemCode } from '../store/failure.js';
 import { shareRuns } from '../store/share-runs.js';
 import { Slices } from '../store/slices.js';
+import { ANCESTORS_VARIABLE, MarkReader } from './marks.js';
 import { type CommandLine, keyOf, type ProcessRow, type ProcessTable, Snapshot } from './process-table.js';
-import { TASK_VARIABLE, taskMark } from './shim.js';
+import { TASK_VARIABLE } from './shim.js';
 
 /** Enough for a supervisor's own arguments, with the longest path there can be. */
 const COMMAND_LINE_BYTES = 16 * 1024;
+const ANCESTORS = Buffer.from(`${ANCESTORS_VARIABLE}=`);
 const ENVIRON_BYTES = 128 * 1024;
 
 /** Enough, unless processes are born faster than they can be read. */
@@ -37,6 +39,7 @@ const system: ProcSource = { root: '/proc', pause: () => setTimeout(PAUSE_MS) };
 /** The process table of Linux. Reads are synchronous, a few microseconds each; scans are cut into slices. */
 export class ProcTable implements ProcessTable {
   readonly #clock: Clock;
+  readonly #marks: MarkReader;
   readonly #mark: Buffer;
   readonly #scan: () => Promise<void>;
   readonly #source: ProcSource;
@@ -48,7 +51,8 @@ export class ProcTable implements ProcessTable {
   constructor(runDir: string, clock: Clock, source = system) {
     this.#clock = clock;
     this.#source = source;
-    this.#mark = Buffer.from(`${TASK_VARIABLE}=${taskMark(runDir, '')}`);
+    this.#marks = new MarkReader(runDir);
+    this.#mark = Buffer.from(`${TASK_VARIABLE}=${this.#marks.own}`);
     this.#scan = shareRuns(async () => {
       this.#latest = await this.#read();
     });
@@ -66,7 +70,8 @@ export class ProcTable implements ProcessTable {
     const [state, ppid, pgid, session, ...rest] = text.slice(text.lastIndexOf(')') + 2).split(' ');
     const start = rest[15];
     if (start === undefined || state === 'Z' || state === 'X') return undefined;
-    return { pid, ppid: Number(ppid), pgid: Number(pgid), session: Number(session), start };
+    const isStopped = state === 'T';
+    return { pid, ppid: Number(ppid), pgid: Number(pgid), session: Number(session), start, isStopped };
   }
 
   commandLine(pid: number): CommandLine | undefined {
@@ -83,6 +88,15 @@ export class ProcTable implements ProcessTable {
       if (line) lines.set(pid, line);
     }
     return lines;
+  }
+
+  printsTo(pid: number, path: string): boolean {
+    const file = unlessInvisible(() => lstatSync(path));
+    if (!file?.isFile()) return false;
+    return [1, 2].some((fd) => {
+      const printed = unlessInvisible(() => statSync(`${this.#source.root}/${pid}/fd/${fd}`));
+      return printed?.ino === file.ino && printed.dev === file.dev;
+    });
   }
 
   now(): number {
@@ -133,15 +147,12 @@ export class ProcTable implements ProcessTable {
     return this.#file(pid, 'cmdline', 1)?.length === 0 ? null : read();
   }
 
-  /** The task whose mark is in this environment. */
+  /** The task whose mark is in this environment, the innermost where there are several. */
   #taskIn(environ: Buffer): string | undefined {
-    for (let at = environ.indexOf(this.#mark); at >= 0; at = environ.indexOf(this.#mark, at + 1)) {
-      if (at > 0 && environ[at - 1] !== 0) continue;
-      const begin = at + this.#mark.length;
-      const end = environ.indexOf(0, begin);
-      return environ.toString('utf8', begin, end < 0 ? environ.length : end);
-    }
-    return undefined;
+    const own = restOf(environ, this.#mark);
+    if (own !== undefined) return own;
+    const ancestors = restOf(environ, ANCESTORS);
+    return ancestors === undefined ? undefined : this.#marks.innermost(ancestors);
   }
 
   /** Valid until the next call: the buffer is shared. */
@@ -171,5 +182,25 @@ export class ProcTable implements ProcessTable {
     return readdirSync(this.#source.root)
       .map(Number)
       .filter((pid) => Number.isInteger(pid));
+  }
+}
+
+/** What follows `prefix` in the variable that begins with it. */
+function restOf(environ: Buffer, prefix: Buffer): string | undefined {
+  for (let at = environ.indexOf(prefix); at >= 0; at = environ.indexOf(prefix, at + 1)) {
+    if (at > 0 && environ[at - 1] !== 0) continue;
+    const begin = at + prefix.length;
+    const end = environ.indexOf(0, begin);
+    return environ.toString('utf8', begin, end < 0 ? environ.length : end);
+  }
+  return undefined;
+}
+
+function unlessInvisible<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch (error) {
+    if (invisible.includes(systemCode(error) ?? '')) return undefined;
+    throw error;
   }
 }

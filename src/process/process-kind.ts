@@ -23,12 +23,13 @@ import { homeOnRecord, type Whereabouts, whereabouts } from './home.js';
 import { type LaunchRequest, launch } from './launch.js';
 import { openProcessTable } from './open-table.js';
 import { attachedOutcome, type ProcessProbe, recordedOutcome, unrecordedOutcome } from './outcome.js';
+import { OutputFile } from './output-file.js';
 import { OutputLimits } from './output-limit.js';
 import { missingEnvironment, type ProcessInput, processSpecReader, recoveredInput } from './process-spec.js';
 import type { ProcessTable } from './process-table.js';
 import { type Claim, claimVoid, ExitWatch, readClaim, readExit, removeRunFiles, removeSettled } from './run-files.js';
 import { attached, NOTHING_RAN } from './shim.js';
-import { freeze, kill, killSupervisor, terminate } from './stop.js';
+import { freeze, kill, killSupervisor, terminate, thaw } from './stop.js';
 import { type SeenEnd, Work } from './work.js';
 
 /** A signal in the first moments of a process can be swallowed, between its fork and its program: so the young are asked twice. */
@@ -54,8 +55,13 @@ export interface ProcessKindOptions {
 
 export interface ProcessSupport {
   readonly kind: AnyTaskKind;
-  /** Closes watches and timers. The processes run on. */
-  dispose(): void;
+  /** Nobody is frozen for the output any more from now on. Resolves once freezes under way are over, and were reported. */
+  quiesce(): Promise<void>;
+  /**
+   * Closes watches and timers, and resolves once who was frozen for the output goes on, but for tasks whose stop is on record. The processes
+   * run on.
+   */
+  dispose(hasStop: (taskId: string) => boolean): Promise<void>;
 }
 
 export function createProcessKind(options: ProcessKindOptions): ProcessSupport {
@@ -71,7 +77,11 @@ export function createProcessKind(options: ProcessKindOptions): ProcessSupport {
     missing: (task: ProcessTask) => missingEnvironment(task.details),
     resupply: options.recoverProcess && resupplier(options.recoverProcess),
   };
-  return { kind: defineTaskKind(definition), dispose: () => processes.dispose() };
+  return {
+    kind: defineTaskKind(definition),
+    quiesce: () => processes.quiesce(),
+    dispose: (hasStop) => processes.dispose(hasStop),
+  };
 }
 
 function resupplier(recoverProcess: RecoverProcess) {
@@ -104,14 +114,7 @@ class Processes {
     this.#layout = layout;
     this.#table = openProcessTable(layout.runDir, clock);
     this.#watch = new ExitWatch((taskId) => this.#hint(taskId), onError);
-    this.#limits = new OutputLimits(clock, {
-      freeze: async (taskId) => {
-        const work = this.#works.get(taskId);
-        if (work && !attached) await freeze(work, clock);
-      },
-      onExceeded: (taskId) => options.onOutputLimit(taskId),
-      onError,
-    });
+    this.#limits = new OutputLimits(clock, { onExceeded: (taskId) => options.onOutputLimit(taskId), onError });
   }
 
   async start(
@@ -120,7 +123,7 @@ class Processes {
   ): Promise<Partial<ProcessDetails>> {
     const { taskId, details, outputPath } = context;
     const { runDir } = this.#layout;
-    const work = new Work(taskId, runDir, this.#table);
+    const work = this.#newWork(taskId);
     this.#launching.add(taskId);
     try {
       // A void claim says that an earlier launch was cut short. Its supervisor may come yet, and is refused by the claim of this one; so that it
@@ -144,7 +147,7 @@ class Processes {
         onEnd: (end) => this.#ended(work, end),
       };
       const pid = await this.#launches.run(() => launch(request));
-      this.#guard((context as unknown as { readonly task: AnyTask }).task, outputPath);
+      await this.#guard(work, (context as unknown as { readonly task: AnyTask }).task);
       return { pid, ...(relaunched && { relaunched }) };
     } finally {
       this.#launching.delete(taskId);
@@ -161,13 +164,13 @@ class Processes {
     const work = this.#workOf(task);
     if (work.end?.code === NOTHING_RAN) await this.#yield(work, task);
     const where = this.#whereabouts(work, task);
-    const lives = where === 'here' && (await this.#supervisorLives(work, task));
+    const lives = where === 'here' && (await this.#supervisorLives(work, task)) && !(await isOnlyUs(work, task));
     const exit = await readExit(this.#layout, taskId);
-    if (exit) return task.stop && (await isTreeLeft(work, where)) ? running : recordedOutcome(task, exit);
+    if (exit) return task.stop && (await isTreeLeft(work, where, task)) ? running : recordedOutcome(task, exit);
     if (lives) return this.#goesOn(work, task);
     if (where === 'elsewhere') return { state: 'running', details: homeOnRecord(task) };
     if (work.end && attached) return attachedOutcome(work.end);
-    if (await isTreeLeft(work, where)) return this.#goesOn(work, task);
+    if (await isTreeLeft(work, where, task)) return this.#goesOn(work, task);
     if (work.end) return unrecordedOutcome(work.end);
     // After a restart of the machine there is nobody left to refuse; a claim that is not there may be one that the disk forgot.
     return work.refused || (where === 'perished' && (await this.#isRefused(taskId))) ? neverBegan : { state: 'gone' };
@@ -176,18 +179,19 @@ class Processes {
   async stop(task: ProcessTask, how: 'terminate' | 'kill'): Promise<void> {
     const { clock } = this.#options;
     const work = this.#workOf(task);
-    if (attached) return work.signalSupervisor('SIGKILL');
+    if (attached) return void (await work.signalSupervisor('SIGKILL'));
     const where = this.#whereabouts(work, task);
     if (where === 'perished') return;
     if (!work.own) await this.#find(work, task, where);
     if (how === 'terminate') {
+      await this.#limits.release(task.taskId);
       await terminate(work, clock);
       const age = clock.now() - (task.startedAt ?? 0);
       if (age < YOUNG_MS) this.#later(work, SECOND_ASKING_MS, () => terminate(work, clock));
       return;
     }
     work.doomed = true;
-    this.#limits.disarm(task.taskId);
+    await this.#limits.disarm(task.taskId, { staysFrozen: true });
     await kill(work, clock);
     // Of a supervisor elsewhere nothing but its record tells that it ended.
     if (where === 'here' && !this.#afterStop.has(task.taskId)) {
@@ -195,30 +199,54 @@ class Processes {
     }
   }
 
-  async settled({ taskId, details }: ProcessTask): Promise<void> {
-    this.#limits.disarm(taskId);
+  async settled(task: ProcessTask): Promise<void> {
+    const { taskId } = task;
+    const work = this.#works.get(taskId);
     this.#cancelLater(taskId);
     this.#works.delete(taskId);
+    if (this.#limits.isArmed(taskId)) await this.#limits.disarm(taskId);
+    else if (work && this.#mayBeFrozen(work, task)) await thaw(work, this.#options.clock);
     await removeSettled(this.#layout, taskId, {
-      refuseLate: (details as { relaunched?: boolean }).relaunched === true,
+      refuseLate: (task.details as { relaunched?: boolean }).relaunched === true,
     });
   }
 
-  dispose(): void {
+  /** Its command has ended. What that left may have been frozen for what it writes, by a host that was killed before it had a stop on record. */
+  #mayBeFrozen(work: Work, task: ProcessTask): boolean {
+    const maxBytes = limitOf(task);
+    if (work.own || task.stop || maxBytes === undefined || this.#whereabouts(work, task) !== 'here') return false;
+    const output = OutputFile.open(this.#layout.outputPath(task.taskId));
+    try {
+      return (output.size() ?? 0) > maxBytes;
+    } finally {
+      output.close();
+    }
+  }
+
+  async quiesce(): Promise<void> {
+    await this.#limits.quiesce();
+  }
+
+  async dispose(hasStop: (taskId: string) => boolean): Promise<void> {
     this.#disposed = true;
     this.#watch.close();
-    this.#limits.close();
     for (const taskId of [...this.#afterStop.keys()]) this.#cancelLater(taskId);
+    await this.#limits.close(hasStop);
   }
 
   #workOf({ taskId, details }: ProcessTask): Work {
     let work = this.#works.get(taskId);
     if (!work) {
-      work = new Work(taskId, this.#layout.runDir, this.#table);
+      work = this.#newWork(taskId);
       this.#works.set(taskId, work);
     }
     work.pid ??= details.pid;
     return work;
+  }
+
+  #newWork(taskId: string): Work {
+    const { runDir } = this.#layout;
+    return new Work(taskId, { runDir, outputPath: this.#layout.outputPath(taskId) }, this.#table);
   }
 
   #whereabouts(work: Work, task: ProcessTask): Whereabouts {
@@ -235,18 +263,28 @@ class Processes {
   }
 
   /** Still there. What a crash kept from the record goes there now. */
-  #goesOn(work: Work, task: ProcessTask): ProcessProbe {
+  async #goesOn(work: Work, task: ProcessTask): Promise<ProcessProbe> {
     if (!this.#disposed) {
       this.#watch.begin(this.#layout.runDir);
-      if (!work.doomed) this.#guard(task, this.#layout.outputPath(task.taskId));
+      if (!work.doomed) await this.#guard(work, task);
     }
     return work.pid === task.details.pid ? running : { state: 'running', details: { pid: work.pid } };
   }
 
-  #guard(task: AnyTask, outputPath: string): void {
-    const { maxOutputBytes } = task as unknown as TaskRecord;
-    if (this.#disposed || maxOutputBytes === undefined || !Number.isFinite(maxOutputBytes)) return;
-    this.#limits.arm(task.taskId, outputPath, maxOutputBytes);
+  async #guard(work: Work, task: AnyTask): Promise<void> {
+    const { taskId, stop } = task;
+    const maxBytes = limitOf(task);
+    if (maxBytes === undefined || this.#limits.isArmed(taskId)) return;
+    const { clock } = this.#options;
+    const output = await OutputFile.of(work, this.#layout.outputPath(taskId));
+    if (this.#disposed || this.#limits.isArmed(taskId)) return output.close();
+    const writers = {
+      freeze: async () => (attached ? undefined : freeze(work, clock)),
+      thaw: async () => (attached ? undefined : thaw(work, clock)),
+    };
+    const isWithin = this.#limits.arm({ taskId, output, maxBytes, writers });
+    // Beyond the limit the stop lets it go on. Within it, a host that was killed may have left it frozen all the same: the file was cut since.
+    if (isWithin && !work.own && !stop && (await work.standsStill())) await writers.thaw();
   }
 
   /**
@@ -312,6 +350,17 @@ class Processes {
   }
 }
 
-async function isTreeLeft(work: Work, where: Whereabouts): Promise<boolean> {
-  return where !== 'perished' && !(await work.isGone());
+/** The ceiling of its output in bytes, where it has one. */
+function limitOf(task: AnyTask): number | undefined {
+  const { maxOutputBytes } = task as unknown as TaskRecord;
+  return Number.isFinite(maxOutputBytes) ? maxOutputBytes : undefined;
+}
+
+async function isTreeLeft(work: Work, where: Whereabouts, { stop }: ProcessTask): Promise<boolean> {
+  return where !== 'perished' && !(await work.isGone(stop !== undefined));
+}
+
+/** Whether nothing is left of a task that is being stopped but this host, which it started, and who is between them: they cannot be stopped. */
+async function isOnlyUs(work: Work, { stop }: ProcessTask): Promise<boolean> {
+  return stop !== undefined && (await work.isAroundUs()) && (await work.isGone(true));
 }

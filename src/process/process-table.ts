@@ -11,7 +11,9 @@ export interface ProcessRow {
   readonly session: number;
   /** When it started: with the pid, tells it from every other process. On Linux in clock ticks since boot. */
   readonly start: string;
-  /** The task whose mark it carries in its environment. Only in snapshots. */
+  /** It stands still (SIGSTOP). */
+  readonly isStopped?: boolean | undefined;
+  /** The task whose mark it carries in its environment, the innermost. Only in snapshots. */
   readonly taskId?: string | undefined;
 }
 
@@ -34,6 +36,8 @@ export interface ProcessTable {
   commandLine(pid: number): Awaitable<CommandLine | undefined>;
   /** Of all processes, by pid. */
   commandLines(): Promise<ReadonlyMap<number, CommandLine>>;
+  /** Whether what this process prints goes to the regular file at this path. `false` also where it cannot be told. */
+  printsTo(pid: number, path: string): Awaitable<boolean>;
   /** Now, in the unit of `start`; `NaN` where starts cannot be compared. */
   now(): number;
 }

@@ -1,7 +1,8 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
+import { ANCESTORS_VARIABLE, MarkReader } from './marks.js';
 import { type CommandLine, type ProcessRow, type ProcessTable, Snapshot } from './process-table.js';
-import { TASK_VARIABLE, taskMark } from './shim.js';
+import { TASK_VARIABLE } from './shim.js';
 
 const run = promisify(execFile);
 
@@ -10,18 +11,22 @@ const MAX_BYTES = 256 * 1024 * 1024;
 /** pid, ppid, pgid, session, state, start ("Sat Nov 21 10:29:08 2026"), command line. */
 const line = /^\s*(\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s+(\S+)\s+(\S+\s+\S+\s+\d+\s+[\d:]+\s+\d+)(?:\s+(.*))?$/;
 
+const ancestorsIn = new RegExp(`(?:^|\\s)${ANCESTORS_VARIABLE}=(\\S+)`);
+
 /**
  * The process table by way of `ps`, for systems without /proc. Written for macOS and the BSDs and never run there; what it parses was
  * tried with the ps of Linux. A start has the precision of a second, and macOS does not say which session a process belongs to: there its
  * group stands for it. A mark is also seen where it is only part of a command line.
  */
 export class PsTable implements ProcessTable {
+  readonly #marks: MarkReader;
   readonly #mark: RegExp;
   readonly #darwin: boolean;
 
   constructor(runDir: string, platform: NodeJS.Platform = process.platform) {
     this.#darwin = platform === 'darwin';
-    this.#mark = new RegExp(`(?:^|\\s)${TASK_VARIABLE}=${escapeRegExp(taskMark(runDir, ''))}(\\S+)`);
+    this.#marks = new MarkReader(runDir);
+    this.#mark = new RegExp(`(?:^|\\s)${TASK_VARIABLE}=${escapeRegExp(this.#marks.own)}(\\S+)`);
   }
 
   async snapshot(): Promise<Snapshot> {
@@ -29,7 +34,7 @@ export class PsTable implements ProcessTable {
     const rows = [];
     for (const text of (await this.#ps([...withEnvironment, '-o', this.#columns()])).split('\n')) {
       const parsed = parse(text);
-      if (parsed) rows.push({ ...parsed.row, taskId: this.#mark.exec(parsed.command)?.[1] });
+      if (parsed) rows.push({ ...parsed.row, taskId: this.#taskIn(parsed.command) });
     }
     return new Snapshot(rows);
   }
@@ -52,8 +57,20 @@ export class PsTable implements ProcessTable {
     return lines;
   }
 
+  /** Not without a program of its own (`lsof`). */
+  printsTo(): boolean {
+    return false;
+  }
+
   now(): number {
     return Number.NaN;
+  }
+
+  #taskIn(command: string): string | undefined {
+    const own = this.#mark.exec(command)?.[1];
+    if (own !== undefined) return own;
+    const ancestors = ancestorsIn.exec(command)?.[1];
+    return ancestors === undefined ? undefined : this.#marks.innermost(ancestors);
   }
 
   #columns(): string {
@@ -76,7 +93,8 @@ export class PsTable implements ProcessTable {
 function parse(text: string): { row: ProcessRow; command: string } | undefined {
   const [, pid, ppid, pgid, session, state = 'Z', start = '', command = ''] = line.exec(text.trimEnd()) ?? [];
   if (state.startsWith('Z')) return undefined;
-  const row = { pid: Number(pid), ppid: Number(ppid), pgid: Number(pgid), session: Number(session), start };
+  const isStopped = state.startsWith('T');
+  const row = { pid: Number(pid), ppid: Number(ppid), pgid: Number(pgid), session: Number(session), start, isStopped };
   return { row, command };
 }
 

@@ -1,18 +1,12 @@
 /*
- * The processes of one task: its supervisor, and its tree. Whoever is in the tree is believed to be the task's work and is signalled by a
- * stop, so that nothing may get in that is not provably the task's:
- *
- * - a process that carries the task's mark in its environment;
- * - a process in the supervisor's session or group, while the supervisor is known to live: then its pid, which names both, is its own;
- * - once it is gone, only those that were there before it went: seen by an earlier scan, or started before its end was seen (a process
- *   can get into a session only by being born there), and the children of such.
- *
- * Every pid is checked again, with the start time that goes with it, right before a signal. Out of reach are other users' processes, and
- * those that went to a new session and also wiped their environment.
+ * The processes of one task: its supervisor, and its tree (tree.ts says who is in it). Every pid is checked again, with the start time that
+ * goes with it, right before a signal. Out of reach are other users' processes, and those that went to a new session and also wiped their
+ * environment.
  */
 import { systemCode } from '../store/failure.js';
 import { findSupervisor, isSupervisor } from './identity.js';
 import { keyOf, type ProcessRow, type ProcessTable, type Snapshot } from './process-table.js';
+import { ownLine, type Tree, treeOf } from './tree.js';
 
 export type Signal = 'SIGTERM' | 'SIGKILL' | 'SIGSTOP' | 'SIGCONT';
 
@@ -22,12 +16,16 @@ export interface SeenEnd {
   readonly signal: string | null;
 }
 
+/** Where a task is on disk. */
+export interface WorkPlaces {
+  readonly runDir: string;
+  readonly outputPath: string;
+}
+
 export class Work {
   readonly taskId: string;
   /** Set while the supervisor is a child of this process. */
   own = false;
-  /** The supervisor's pid, as recorded: verified before it is believed. */
-  pid: number | null = null;
   /** How our child ended. */
   end: SeenEnd | undefined;
   /** The right to run was taken away before any supervisor had it: nothing ran, and nothing will. */
@@ -36,17 +34,28 @@ export class Work {
   doomed = false;
   readonly #table: ProcessTable;
   readonly #runDir: string;
-  #endedAt = Number.NaN;
+  readonly #outputPath: string;
+  #pid: number | null = null;
+  /** When the supervisor was last known to hold the pid, in the unit of `start`. */
+  #heldUntil = Number.NaN;
   /** Members of the tree, with their start times, as the last scan found them. */
   #known: ReadonlyMap<number, string> = new Map();
   readonly #outOfReach = new Set<string>();
-  /** Whether the last scan could tell of everybody whose they are. */
-  #isCertain = true;
 
-  constructor(taskId: string, runDir: string, table: ProcessTable) {
+  constructor(taskId: string, { runDir, outputPath }: WorkPlaces, table: ProcessTable) {
     this.taskId = taskId;
     this.#runDir = runDir;
+    this.#outputPath = outputPath;
     this.#table = table;
+  }
+
+  /** The supervisor's pid, as recorded: verified before it is believed. */
+  get pid(): number | null {
+    return this.#pid;
+  }
+  set pid(pid: number | null) {
+    if (pid !== this.#pid) this.#heldUntil = Number.NaN;
+    this.#pid = pid;
   }
 
   /** The supervisor is our child: until its end is seen, its pid belongs to nobody else. */
@@ -65,13 +74,22 @@ export class Work {
   /** Called in the turn in which the system told us. */
   ended(end: SeenEnd): void {
     this.end = end;
-    this.#endedAt = this.#table.now();
+    this.#holds(this.#table.now());
   }
 
   /** Whether the supervisor lives. Of a child that is known without looking. */
   async supervisorLives(): Promise<boolean> {
     if (this.own) return this.end === undefined;
-    return this.pid !== null && this.pid > 1 && (await isSupervisor(this.#table, this.pid, this.#self));
+    if (this.pid === null || this.pid <= 1) return false;
+    const before = this.#table.now();
+    const lives = await isSupervisor(this.#table, this.pid, this.#self);
+    if (lives) this.#holds(before);
+    return lives;
+  }
+
+  /** Where now cannot be told, an earlier moment stays true. */
+  #holds(until: number): void {
+    if (!Number.isNaN(until)) this.#heldUntil = until;
   }
 
   /** Looks for a supervisor that nothing recorded. */
@@ -82,26 +100,79 @@ export class Work {
     return true;
   }
 
-  /** Whether provably nothing of the task is left. */
-  async isGone(): Promise<boolean> {
-    return (await this.members()).length === 0 && this.#isCertain;
+  /** Whether provably nothing of the task is left. While it is being stopped, this process and its ancestors do not count. */
+  async isGone(isStopping: boolean): Promise<boolean> {
+    const { members, uncertain, own, isComplete } = await this.#scan();
+    const left = [...members, ...uncertain].filter((row) => !(isStopping && own.has(row.pid)));
+    return left.length === 0 && isComplete;
   }
 
-  /** Everything of the task that lives, its supervisor included. */
+  /** Everything of the task that lives and may be signalled, its supervisor included. */
   async members(): Promise<readonly ProcessRow[]> {
+    const { members, own } = await this.#scan();
+    return members.filter((row) => !own.has(row.pid));
+  }
+
+  /** Whether the supervisor is an ancestor of this process, which was started by the task and cannot end it. */
+  async isAroundUs(): Promise<boolean> {
+    return !this.own && this.pid !== null && (await this.#ownLine()).has(this.pid);
+  }
+
+  /** Whether it was frozen: the supervisor stands still with its group, or it is gone, and nobody can tell from it. */
+  async standsStill(): Promise<boolean> {
+    if (this.pid === null || !(await this.supervisorLives())) return true;
+    return (await this.#table.row(this.pid))?.isStopped === true;
+  }
+
+  async #scan(): Promise<Tree & { readonly own: ReadonlyMap<number, ProcessRow>; readonly isComplete: boolean }> {
     const snapshot = await this.#table.snapshot();
-    // After the scan: a supervisor that lives now lived during all of it.
-    const verified = await this.supervisorLives();
-    const members = treeOf(snapshot, {
+    const tree = await this.#treeIn(snapshot);
+    this.#known = new Map(tree.members.map((row) => [row.pid, row.start]));
+    return {
+      members: tree.members.filter((row) => !this.#outOfReach.has(keyOf(row))),
+      uncertain: tree.uncertain,
+      own: await ownLine((pid) => snapshot.rows.get(pid)),
+      isComplete: snapshot.isComplete,
+    };
+  }
+
+  /** After the scan: whoever lives now lived during all of it. */
+  async #treeIn(snapshot: Snapshot): Promise<Tree> {
+    const question = {
       taskId: this.taskId,
-      supervisor: this.pid,
-      verified,
-      endedAt: this.#endedAt,
+      supervisor: this.pid !== null && this.pid > 1 ? this.pid : null,
+      isSessionOurs: await this.supervisorLives(),
+      isLedByStranger: false,
+      heldUntil: this.#heldUntil,
       known: this.#known,
-    });
-    this.#isCertain = snapshot.isComplete;
-    this.#known = new Map(members.map((row) => [row.pid, row.start]));
-    return members.filter((row) => !this.#outOfReach.has(keyOf(row)));
+    };
+    if (question.isSessionOurs) return treeOf(snapshot, question);
+    const tree = treeOf(snapshot, { ...question, isLedByStranger: await this.#isLedByStranger(snapshot) });
+    return (await this.#hasWitness(tree)) ? treeOf(snapshot, { ...question, isSessionOurs: true }) : tree;
+  }
+
+  /** Asked once the supervisor is known not to live. Without arguments the leader may be the supervisor, on its way out. */
+  async #isLedByStranger({ rows }: Snapshot): Promise<boolean> {
+    const leader = this.pid === null ? undefined : rows.get(this.pid);
+    if (!leader || (await this.#table.commandLine(leader.pid)) === undefined) return false;
+    return (await this.#table.row(leader.pid))?.start === leader.start;
+  }
+
+  /** Whether somebody who is provably the task's lives in the session: a member, or who prints to the task's output. */
+  async #hasWitness({ members, uncertain }: Tree): Promise<boolean> {
+    if (uncertain.length === 0) return false;
+    for (const row of members) {
+      if (row.session === this.pid && (await this.#table.row(row.pid))?.start === row.start) return true;
+    }
+    for (const row of uncertain) {
+      const prints = await this.#table.printsTo(row.pid, this.#outputPath);
+      if (prints && (await this.#table.row(row.pid))?.start === row.start) return true;
+    }
+    return false;
+  }
+
+  #ownLine(): Promise<ReadonlyMap<number, ProcessRow>> {
+    return ownLine((pid) => this.#table.row(pid));
   }
 
   /** Signals one process, if it is still the one that was seen. */
@@ -110,16 +181,26 @@ export class Work {
     if (now?.start === row.start) this.#send(row.pid, signal, row);
   }
 
-  /** Signals the supervisor's group, all of it in one moment. `false`: there is no supervisor, and a group of its name is a stranger's. */
+  /**
+   * Signals the supervisor's group, all of it in one moment. `false`: not as a group, because there is no supervisor, and a group of its name
+   * is a stranger's, or because this process or an ancestor is in it.
+   */
   async signalGroup(...signals: readonly Signal[]): Promise<boolean> {
-    if (this.pid === null || !(await this.supervisorLives())) return false;
+    if (this.pid === null || (!this.own && (await this.#isInGroup()))) return false;
+    if (!(await this.supervisorLives())) return false;
     for (const signal of signals) this.#send(-this.pid, signal);
     return true;
   }
 
-  /** Signals the supervisor alone. */
-  async signalSupervisor(signal: Signal): Promise<void> {
-    if (this.pid !== null && (await this.supervisorLives())) this.#send(this.pid, signal);
+  /** Signals the supervisor alone. `false`: there is none, or it is an ancestor of this process. */
+  async signalSupervisor(signal: Signal): Promise<boolean> {
+    if (this.pid === null || (await this.isAroundUs()) || !(await this.supervisorLives())) return false;
+    this.#send(this.pid, signal);
+    return true;
+  }
+
+  async #isInGroup(): Promise<boolean> {
+    return [...(await this.#ownLine()).values()].some((row) => row.pgid === this.pid);
   }
 
   get #self() {
@@ -136,30 +217,4 @@ export class Work {
       if (row) this.#outOfReach.add(keyOf(row));
     }
   }
-}
-
-/** What is known of a task's processes beside the snapshot. */
-export interface TreeQuestion {
-  readonly taskId: string;
-  readonly supervisor: number | null;
-  /** Whether the supervisor was seen alive after the snapshot was taken. */
-  readonly verified: boolean;
-  /** When its end was seen, in the unit of `start`; `NaN`: not known. */
-  readonly endedAt: number;
-  readonly known: ReadonlyMap<number, string>;
-}
-
-/** The members of a task's tree: see the top of this file. */
-export function treeOf(snapshot: Snapshot, question: TreeQuestion): ProcessRow[] {
-  const { supervisor, verified, endedAt, known } = question;
-  const members = new Map(snapshot.marked(question.taskId).map((row) => [row.pid, row]));
-  const near = supervisor === null ? [] : snapshot.near(supervisor);
-  const wasThere = (row: ProcessRow) =>
-    known.get(row.pid) === row.start || (row.session === supervisor && Number(row.start) < endedAt);
-  for (const row of near) if (verified || wasThere(row)) members.set(row.pid, row);
-  for (let children = near; children.length > 0; ) {
-    children = near.filter((row) => !members.has(row.pid) && members.has(row.ppid));
-    for (const row of children) members.set(row.pid, row);
-  }
-  return [...members.values()];
 }

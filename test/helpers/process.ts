@@ -32,7 +32,9 @@ export class ProcessLab {
   readonly exceeded: string[] = [];
   readonly errors: Error[] = [];
   readonly kind: KindRuntime;
-  readonly dispose: () => void;
+  /** Resolves once who was frozen for its output goes on, but for tasks whose stop is on record. */
+  readonly dispose: (hasStop?: (taskId: string) => boolean) => Promise<void>;
+  readonly quiesce: () => Promise<void>;
   readonly #clock: Clock;
   #ids = 0;
 
@@ -49,9 +51,10 @@ export class ProcessLab {
       onError: (error) => this.errors.push(error),
     });
     this.kind = runtimeOf(support.kind)!;
-    this.dispose = support.dispose;
+    this.dispose = (hasStop = () => false) => support.dispose(hasStop);
+    this.quiesce = support.quiesce;
     onTestFinished(async () => {
-      this.dispose();
+      await this.dispose(() => true);
       await killTrees(layout.runDir);
     });
   }

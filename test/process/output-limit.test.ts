@@ -1,8 +1,23 @@
 /* The ceiling of the output: how soon a writer stands still, and that it is only said once. */
-import { appendFileSync, mkdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import {
+  appendFileSync,
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { systemClock } from '../../src/clock.js';
+import { OutputFile } from '../../src/process/output-file.js';
 import { OutputLimits } from '../../src/process/output-limit.js';
 import type { ProcessTask } from '../../src/task/types.js';
 import { FakeClock } from '../helpers/clock.js';
@@ -97,6 +112,130 @@ describe('a process that writes beyond its limit', () => {
   });
 });
 
+describe('a process that takes its output away', () => {
+  /** What its supervisor has open, wherever that is now. */
+  const writtenBy = (task: ProcessTask) => statSync(`/proc/${task.details.pid}/fd/1`).size;
+
+  it.each([
+    ['removes', 'rm "$OUT"'],
+    ['moves', 'mv "$OUT" "$OUT.moved"'],
+    ['moves and replaces', 'mv "$OUT" "$OUT.moved"; echo >"$OUT"'],
+    ['replaces by a FIFO', 'rm "$OUT"; mkfifo "$OUT"'],
+  ])('%s it is held to its limit, by its own host and the next', async (_how, take) => {
+    const lab = new ProcessLab();
+    const gate = join(lab.layout.directory, 'gate');
+    for (const adopted of [false, true]) {
+      const task = lab.task({ command: `${take}; : >taken; until [ -e ${gate} ]; do sleep 0.02; done; ${YES}` });
+      const running = await lab.start(adopted ? task : { ...task, ...limited() }, {
+        env: { OUT: lab.layout.outputPath(task.taskId) },
+      });
+      await until(() => existsSync(join(lab.layout.directory, 'taken')));
+      const host = adopted ? new ProcessLab({ layout: lab.layout }) : lab;
+      const seen = { ...running, ...limited() };
+      if (adopted) {
+        await lab.dispose();
+        expect(await host.probe(seen)).toEqual({ state: 'running' });
+      }
+      writeFileSync(gate, '');
+      await until(() => host.exceeded.includes(task.taskId));
+      expect(writtenBy(running)).toBeLessThan(LIMIT + OVERSHOOT);
+      await host.stop(stopping(running), 'kill');
+      await until(() => lab.marked(running).length === 0);
+      rmSync(gate);
+      rmSync(join(lab.layout.directory, 'taken'));
+    }
+  });
+});
+
+describe('nobody is left frozen without a stop on record', () => {
+  const isFrozen = (lab: ProcessLab, task: ProcessTask) =>
+    lab.marked(task).length > 0 && lab.marked(task).every((pid) => stateOf(pid) === 'T');
+  const goesOn = (lab: ProcessLab, task: ProcessTask) =>
+    until(() => lab.marked(task).every((pid) => stateOf(pid) !== 'T'));
+
+  it('when the host ends before the stop is written, at any moment of the freeze', async () => {
+    for (let round = 0; round < 12; round++) {
+      const lab = new ProcessLab();
+      const task = await lab.run(YES, {}, limited());
+      await until(() => sizeOf(lab, task) > LIMIT);
+      for (let turn = 0; turn < round; turn++) await new Promise(setImmediate);
+      await lab.dispose();
+      expect(lab.marked(task).filter((pid) => stateOf(pid) === 'T')).toEqual([]);
+      await new ProcessLab({ layout: lab.layout }).stop(stopping(task), 'kill');
+    }
+  });
+
+  it('by a killed host: the next one reports who is beyond the limit, and its stop lets it go on', async () => {
+    const lab = new ProcessLab();
+    const task = await lab.run(YES, {}, limited());
+    await exceeded(lab, task);
+    // As after a kill: nobody let it go on.
+    await lab.dispose(() => true);
+    expect(isFrozen(lab, task)).toBe(true);
+    const next = new ProcessLab({ layout: lab.layout });
+    expect(await next.probe(task)).toEqual({ state: 'running' });
+    await until(() => next.exceeded.includes(task.taskId));
+    await next.stop(stopping({ ...task, startedAt: 0 }), 'terminate');
+    expect(await next.ended(stopping(task))).toMatchObject({ details: { exitCode: 143 } });
+  });
+
+  it('by a killed host: the next one lets go on who is within the limit', async () => {
+    const lab = new ProcessLab();
+    const task = await lab.run('sleep 600 & setsid sleep 600 & echo ready; wait', {}, limited());
+    await lab.printed(task, 'ready');
+    await lab.visible(task);
+    await until(() => lab.programs(task).join() === '/bin/sh,/bin/sh,sleep,sleep');
+    for (const pid of lab.marked(task)) process.kill(pid, 'SIGSTOP');
+    await until(() => isFrozen(lab, task));
+    const next = new ProcessLab({ layout: lab.layout });
+    // Somebody stopped a task that has no ceiling, or of which a stop is on record: not for us to undo.
+    const { maxOutputBytes: _, ...unlimited } = task as ProcessTask & { maxOutputBytes: number };
+    await next.probe(unlimited);
+    expect(isFrozen(lab, task)).toBe(true);
+    expect(await next.probe(task)).toEqual({ state: 'running' });
+    await goesOn(lab, task);
+    expect(next.exceeded).toEqual([]);
+  });
+
+  it('by a killed host: who is stopped by somebody else, while its supervisor is not, stays so', async () => {
+    const lab = new ProcessLab();
+    const task = await lab.visible(await lab.run('echo $$; exec sleep 600', {}, limited()));
+    const command = Number(await lab.printed(task, '\n'));
+    process.kill(command, 'SIGSTOP');
+    await until(() => stateOf(command) === 'T');
+    const next = new ProcessLab({ layout: lab.layout });
+    expect(await next.probe(task)).toEqual({ state: 'running' });
+    expect(stateOf(command)).toBe('T');
+  });
+
+  it('when its command has ended and what it left is frozen', async () => {
+    const lab = new ProcessLab();
+    const gate = join(lab.layout.directory, 'gate');
+    const task = await lab.run(`(until [ -e ${gate} ]; do sleep 0.02; done; ${YES}) & exit 0`, {}, limited());
+    await until(() => existsSync(lab.layout.exitPath(task.taskId)));
+    writeFileSync(gate, '');
+    await exceeded(lab, task);
+    expect((await lab.ended(task)).state).toBe('completed');
+    await lab.settled(task);
+    await goesOn(lab, task);
+  });
+
+  it('when its command has ended and what it left was frozen by a killed host', async () => {
+    const lab = new ProcessLab();
+    const task = await lab.run('sleep 600 & head -c 2000000 /dev/zero; exit 0', {}, limited(3_000_000));
+    await until(() => existsSync(lab.layout.exitPath(task.taskId)));
+    await until(() => lab.programs(task).join() === 'sleep');
+    const [left] = lab.marked(task);
+    process.kill(left!, 'SIGSTOP');
+    await until(() => stateOf(left!) === 'T');
+    const next = new ProcessLab({ layout: lab.layout });
+    const adopted = { ...task, ...limited() };
+    expect((await next.ended(adopted)).state).toBe('completed');
+    await next.settled(adopted);
+    await until(() => stateOf(left!) !== 'T');
+  });
+});
+
 describe('a process within its limit', () => {
   it('is left alone, to the last byte', async () => {
     const lab = new ProcessLab();
@@ -122,12 +261,13 @@ describe('the guard of one file', () => {
     const clock = new FakeClock();
     const log: string[] = [];
     const limits = new OutputLimits(clock, {
-      freeze: async () => void log.push('frozen'),
       onExceeded: () => log.push('exceeded'),
       onError: (error) => log.push(error.message),
     });
-    onTestFinished(() => limits.close());
-    return { clock, log, limits, path, arm: () => limits.arm('a', path, limit) };
+    onTestFinished(() => limits.close(() => false));
+    const writers = { freeze: async () => void log.push('frozen'), thaw: async () => void log.push('thawed') };
+    const arm = () => limits.arm({ taskId: 'a', output: OutputFile.open(path), maxBytes: limit, writers });
+    return { clock, log, limits, path, writers, arm };
   }
 
   it('sleeps until the file grows, looks often while it grows, and sleeps again', async () => {
@@ -164,10 +304,10 @@ describe('the guard of one file', () => {
   });
 
   it('says so at once of a file that is beyond it already, and says it once', async () => {
-    const { log, path, arm, clock } = guarded(10);
+    const { log, path, arm, limits, clock } = guarded(10);
     writeFileSync(path, 'x'.repeat(11));
     arm();
-    arm();
+    expect(limits.isArmed('a')).toBe(true);
     await until(() => log.length === 2);
     appendFileSync(path, 'x'.repeat(64 * 1024 + 1));
     await until(() => log.length === 3);
@@ -206,12 +346,118 @@ describe('the guard of one file', () => {
     arm();
     appendFileSync(path, 'x');
     await until(() => clock.pendingTimers === 1);
-    limits.disarm('a');
-    limits.disarm('a');
+    await limits.disarm('a');
+    await limits.disarm('a');
     expect(clock.pendingTimers).toBe(0);
     appendFileSync(path, 'x'.repeat(2000));
     await clock.advance(1000);
     expect(log).toEqual([]);
+  });
+
+  it('holds on to the file that it was armed with, whatever comes to its path', async () => {
+    const { clock, log, path, arm } = guarded(10);
+    writeFileSync(path, '');
+    const writer = openSync(path, 'a');
+    onTestFinished(() => closeSync(writer));
+    arm();
+    renameSync(path, `${path}.moved`);
+    writeFileSync(path, '');
+    writeSync(writer, 'x'.repeat(10));
+    await clock.advance(1000);
+    rmSync(`${path}.moved`);
+    await clock.advance(1000);
+    expect(log).toEqual([]);
+    writeSync(writer, 'x');
+    // By the watch, or by the next look where an earlier event woke it.
+    await until(async () => {
+      await clock.advance(250);
+      return log.includes('exceeded');
+    });
+    expect(log).toEqual(['frozen', 'exceeded']);
+  });
+
+  it('opens nothing but a regular file, and holds nothing once it is closed', async () => {
+    const { path } = guarded(10);
+    const outcomes: (number | undefined)[] = [];
+    for (const make of [
+      () => execFileSync('mkfifo', [path]),
+      () => symlinkSync('/dev/zero', path),
+      () => mkdirSync(path),
+    ]) {
+      make();
+      const output = OutputFile.open(path);
+      outcomes.push(output.size());
+      output.close();
+      rmSync(path, { recursive: true });
+    }
+    expect(outcomes).toEqual([undefined, undefined, undefined]);
+    writeFileSync(path, 'abc');
+    const output = OutputFile.open(path);
+    expect(output.size()).toBe(3);
+    output.close();
+  });
+
+  describe('that is ended while its task is frozen, or is being frozen,', () => {
+    /** Armed beyond its limit; `frozen` lets the freeze end. */
+    function freezing() {
+      const guard = guarded(1);
+      let frozen = () => {};
+      guard.writers.freeze = () =>
+        new Promise((resolve) => {
+          guard.log.push('freezing');
+          frozen = resolve;
+        });
+      writeFileSync(guard.path, 'xx');
+      expect(guard.arm()).toBe(false);
+      return { ...guard, frozen: () => frozen() };
+    }
+
+    it('lets it go on when the freeze is over, and reports nobody', async () => {
+      const { log, limits, frozen } = freezing();
+      const closed = limits.disarm('a');
+      expect(log).toEqual(['freezing']);
+      frozen();
+      await closed;
+      expect(log).toEqual(['freezing', 'thawed']);
+    });
+
+    it('leaves it where its stop will be carried out', async () => {
+      const { log, limits, frozen } = freezing();
+      frozen();
+      await until(() => log.includes('exceeded'));
+      await limits.close(() => true);
+      expect(log).toEqual(['freezing', 'exceeded']);
+    });
+
+    it('lets it go on where its stop could not be written', async () => {
+      const { log, limits, frozen } = freezing();
+      const quiet = limits.quiesce();
+      frozen();
+      await quiet;
+      expect(log, 'reported before it is closed').toEqual(['freezing', 'exceeded']);
+      await limits.close(() => false);
+      expect(log).toEqual(['freezing', 'exceeded', 'thawed']);
+    });
+
+    it('leaves it alone where a stop has let it go on already', async () => {
+      const { log, limits, frozen } = freezing();
+      const released = limits.release('a');
+      frozen();
+      await released;
+      await limits.close(() => false);
+      expect(log).toEqual(['freezing', 'exceeded']);
+    });
+  });
+
+  it('freezes nobody any more once it was told to be quiet', async () => {
+    const { clock, log, path, limits, arm } = guarded(10);
+    writeFileSync(path, '');
+    arm();
+    await limits.quiesce();
+    appendFileSync(path, 'x'.repeat(11));
+    await clock.advance(1000);
+    expect(log).toEqual([]);
+    expect(clock.pendingTimers).toBe(0);
   });
 
   it('tells of a freeze that failed, and of the limit all the same', async () => {
@@ -219,12 +465,12 @@ describe('the guard of one file', () => {
     writeFileSync(path, 'xx');
     const log: string[] = [];
     const limits = new OutputLimits(systemClock, {
-      freeze: () => Promise.reject(new Error('no')),
       onExceeded: () => log.push('exceeded'),
       onError: (error) => log.push(error.message),
     });
-    onTestFinished(() => limits.close());
-    limits.arm('a', path, 1);
+    onTestFinished(() => limits.close(() => true));
+    const writers = { freeze: () => Promise.reject(new Error('no')), thaw: async () => undefined };
+    limits.arm({ taskId: 'a', output: OutputFile.open(path), maxBytes: 1, writers });
     await until(() => log.length === 2);
     expect(log).toEqual(['no', 'exceeded']);
   });

@@ -300,9 +300,12 @@ describe('the event loop has its turn', () => {
       row: (pid) => snapshot.rows.get(pid),
       commandLine: () => undefined,
       commandLines: () => Promise.resolve(new Map()),
+      printsTo: () => false,
       now: () => Number.NaN,
     };
-    const turns = await turnsDuring(stage(new Work('a', '/nowhere', table), slow()));
+    const turns = await turnsDuring(
+      stage(new Work('a', { runDir: '/nowhere', outputPath: '/nowhere/output.log' }, table), slow()),
+    );
     expect(turns).toBeGreaterThan(rows.length / 4);
   });
 });

@@ -2,15 +2,19 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { systemClock } from '../../src/clock.js';
 import { findSupervisor, isSupervisor, namesSupervisor } from '../../src/process/identity.js';
+import { MarkReader, setMarks } from '../../src/process/marks.js';
 import { ProcTable } from '../../src/process/proc-table.js';
 import { type ProcessRow, type ProcessTable, Snapshot } from '../../src/process/process-table.js';
 import { PsTable } from '../../src/process/ps-table.js';
 import { kill, terminate } from '../../src/process/stop.js';
-import { treeOf, Work } from '../../src/process/work.js';
-import { isAlive, ProcessLab, spawned, stateOf } from '../helpers/process.js';
+import { treeOf } from '../../src/process/tree.js';
+import { Work } from '../../src/process/work.js';
+import { Layout } from '../../src/store/layout.js';
+import type { ProcessTask } from '../../src/task/types.js';
+import { isAlive, ProcessLab, spawned, stateOf, stopping } from '../helpers/process.js';
 import { tempDirectory, until } from '../helpers/wait.js';
 
 const row = (pid: number, more: Partial<ProcessRow> = {}): ProcessRow => ({
@@ -20,10 +24,13 @@ const row = (pid: number, more: Partial<ProcessRow> = {}): ProcessRow => ({
 const question = {
   taskId: 'a',
   supervisor: 100,
-  verified: true,
-  endedAt: Number.NaN,
+  isSessionOurs: true,
+  isLedByStranger: false,
+  heldUntil: Number.NaN,
   known: new Map<number, string>(),
 };
+const unsure = { ...question, isSessionOurs: false };
+const membersOf = (...about: Parameters<typeof treeOf>): number[] => pids(treeOf(...about).members);
 const pids = (rows: readonly ProcessRow[]): number[] => rows.map(({ pid }) => pid).sort((a, b) => a - b);
 
 describe('the tree of a task', () => {
@@ -36,24 +43,32 @@ describe('the tree of a task', () => {
   const snapshot = new Snapshot([supervisor, command, ownGroup, daemon, stranger, ofAnother]);
 
   it('is the session, the group and the marked, while the supervisor lives', () => {
-    expect(pids(treeOf(snapshot, question))).toEqual([100, 101, 102, 103]);
+    expect(membersOf(snapshot, question)).toEqual([100, 101, 102, 103]);
   });
 
   it('is only the marked, once nobody knows whose the session is', () => {
-    expect(pids(treeOf(snapshot, { ...question, verified: false }))).toEqual([103]);
-    expect(pids(treeOf(snapshot, { ...question, verified: false, supervisor: null }))).toEqual([103]);
+    expect(membersOf(snapshot, { ...unsure })).toEqual([103]);
+    expect(membersOf(snapshot, { ...unsure, supervisor: null })).toEqual([103]);
   });
 
   it('keeps whom an earlier scan saw, and their children, in the session', () => {
     const known = new Map([[101, '101']]);
-    expect(pids(treeOf(snapshot, { ...question, verified: false, known }))).toEqual([101, 102, 103]);
+    expect(membersOf(snapshot, { ...unsure, known })).toEqual([101, 102, 103]);
     const recycled = new Map([[101, 'earlier']]);
-    expect(pids(treeOf(snapshot, { ...question, verified: false, known: recycled }))).toEqual([103]);
+    expect(membersOf(snapshot, { ...unsure, known: recycled })).toEqual([103]);
   });
 
-  it('keeps who was born into the session before the end of the supervisor was seen', () => {
-    expect(pids(treeOf(snapshot, { ...question, verified: false, endedAt: 102 }))).toEqual([100, 101, 102, 103]);
-    expect(pids(treeOf(snapshot, { ...question, verified: false, endedAt: 50 }))).toEqual([103]);
+  it('keeps who was born into the session while the supervisor held its pid', () => {
+    expect(membersOf(snapshot, { ...unsure, heldUntil: 102 })).toEqual([100, 101, 102, 103]);
+    expect(membersOf(snapshot, { ...unsure, heldUntil: 50 })).toEqual([103]);
+  });
+
+  it('may hold who is left in a session whose leader is gone, and nobody of a session that a stranger leads', () => {
+    const { uncertain } = treeOf(snapshot, unsure);
+    expect(pids(uncertain)).toEqual([100, 101, 102]);
+    expect(treeOf(snapshot, { ...unsure, isLedByStranger: true }).uncertain).toEqual([]);
+    const ofAGroup = new Snapshot([row(102, { pgid: 100 })]);
+    expect(treeOf(ofAGroup, unsure).uncertain).toEqual([]);
   });
 
   it('never holds a stranger, whatever the process table', () => {
@@ -69,24 +84,28 @@ describe('the tree of a task', () => {
     const asked = fc.record({
       taskId: fc.constant('a'),
       supervisor: fc.option(fc.integer({ min: 2, max: 30 })),
-      verified: fc.boolean(),
-      endedAt: fc.oneof(fc.constant(Number.NaN), fc.integer({ min: 0, max: 50 })),
+      isSessionOurs: fc.boolean(),
+      isLedByStranger: fc.boolean(),
+      heldUntil: fc.oneof(fc.constant(Number.NaN), fc.integer({ min: 0, max: 50 })),
       known: fc
         .array(fc.tuple(fc.integer({ min: 2, max: 30 }), fc.integer({ min: 0, max: 50 }).map(String)))
         .map((entries) => new Map(entries)),
     });
     fc.assert(
       fc.property(fc.uniqueArray(some, { selector: ({ pid }) => pid, maxLength: 25 }), asked, (rows, about) => {
-        const members = treeOf(new Snapshot(rows), about);
+        const { members, uncertain } = treeOf(new Snapshot(rows), about);
         const inside = new Set(members);
         for (const one of rows) {
           const near = about.supervisor !== null && [one.session, one.pgid].includes(about.supervisor);
-          const before = Number(one.start) < about.endedAt && one.session === about.supervisor;
-          const believed = about.verified || about.known.get(one.pid) === one.start || before;
+          const before = Number(one.start) < about.heldUntil && one.session === about.supervisor;
+          const believed = about.isSessionOurs || about.known.get(one.pid) === one.start || before;
           const child = members.some((parent) => parent.pid === one.ppid);
           expect(inside.has(one)).toBe(one.taskId === 'a' || (near && (believed || child)));
         }
         expect(inside.size).toBe(members.length);
+        for (const one of uncertain) {
+          expect([one.session, inside.has(one), about.isLedByStranger]).toEqual([about.supervisor, false, false]);
+        }
       }),
       { numRuns: 500 },
     );
@@ -169,7 +188,7 @@ describe.each<[string, (runDir: string) => ProcessTable]>([
       );
       await lab.printed(task, 'ready');
       await until(() => lab.marked(task).length >= 5);
-      const work = new Work(task.taskId, lab.layout.runDir, table);
+      const work = new Work(task.taskId, placesOf(lab), table);
       work.pid = task.details.pid;
       if (how === 'terminate') await terminate(work, systemClock);
       else await kill(work, systemClock);
@@ -230,12 +249,78 @@ describe('somebody between two programs, who shows neither arguments nor environ
   });
 
   it('is not called gone by the scan that gave up on it', async () => {
-    const work = new Work('a', '/somewhere/.run', held(() => undefined).table);
-    expect([await work.isGone(), await work.isGone()]).toEqual([false, true]);
+    const work = new Work('a', nowhere, held(() => undefined).table);
+    expect([await work.isGone(false), await work.isGone(false)]).toEqual([false, true]);
   });
 });
 
 describe('the marks', () => {
+  it('of every task around are kept by a launch, whatever the paths, and read by both tables', async () => {
+    const outer = new ProcessLab({ layout: oddLayout('a:b%3A c') });
+    const middle = new ProcessLab();
+    const inner = new ProcessLab();
+    const [first, second] = [await outer.run(['sleep', '60']), await middle.run(['sleep', '60'])];
+    // As the host has them that these tasks started.
+    vi.stubEnv('HOLDFAST_TASK', `${outer.layout.runDir}/${first.taskId}`);
+    const between = await middle.run(['sleep', '60'], { env: { HOLDFAST_ANCESTORS: 'forged' } });
+    vi.stubEnv('HOLDFAST_TASK', `${middle.layout.runDir}/${second.taskId}`);
+    vi.stubEnv('HOLDFAST_ANCESTORS', environmentOf(between).HOLDFAST_ANCESTORS);
+    const task = await inner.run(['sleep', '60'], { inheritEnv: false, env: { PATH: process.env.PATH } });
+    vi.unstubAllEnvs();
+    await until(() =>
+      [between, task].every((one) => inner.programs(one).concat(middle.programs(one)).includes('sleep')),
+    );
+    expect(environmentOf(first)).not.toHaveProperty('HOLDFAST_ANCESTORS');
+    for (const open of [(lab: ProcessLab) => new ProcTable(lab.layout.runDir, systemClock), psTable]) {
+      const ofOuter = pids((await open(outer).snapshot()).marked(first.taskId));
+      expect(ofOuter).toEqual(sorted([...outer.marked(first), ...middle.marked(between), ...inner.marked(task)]));
+      const ofMiddle = pids((await open(middle).snapshot()).marked(second.taskId));
+      expect(ofMiddle).toEqual(sorted([...middle.marked(second), ...inner.marked(task)]));
+      expect(pids((await open(inner).snapshot()).marked(task.taskId))).toEqual(sorted(inner.marked(task)));
+    }
+    await outer.stop(stopping(first), 'kill');
+    expect(await outer.ended(stopping(first))).toMatchObject({ details: { signal: 'SIGKILL' } });
+    expect([...outer.marked(first), ...middle.marked(between), ...inner.marked(task)]).toEqual([]);
+    expect(middle.marked(second)).toHaveLength(2);
+  });
+
+  it('of many tasks are told apart in one list, whatever is in their paths, and only as a whole', () => {
+    const folder = fc
+      .string({ unit: 'binary', minLength: 1, maxLength: 12 })
+      .map((name) => `/${name.replaceAll('\0', '')}/.run`);
+    fc.assert(
+      fc.property(fc.uniqueArray(folder, { minLength: 2, maxLength: 5 }), (folders) => {
+        let host: NodeJS.ProcessEnv = {};
+        for (const runDir of folders) {
+          const env: NodeJS.ProcessEnv = { HOLDFAST_TASK: 'its own', HOLDFAST_ANCESTORS: 'its own' };
+          setMarks(env, `${Buffer.from(runDir)}/t1`, host);
+          host = env;
+        }
+        const list = host.HOLDFAST_ANCESTORS!;
+        expect(list).toMatch(/^[^\s\0]+$/);
+        const around = folders.slice(0, -1).map((runDir) => new MarkReader(`${Buffer.from(runDir)}`).innermost(list));
+        expect(around).toEqual(folders.slice(1).map(() => 't1'));
+        expect(new MarkReader('/elsewhere').innermost(list)).toBeUndefined();
+        // A task of a folder that is inside another one twice: the inner one counts.
+        setMarks(host, '/elsewhere/x', { HOLDFAST_TASK: `${folders[0]}/t2`, HOLDFAST_ANCESTORS: list });
+        expect(new MarkReader(`${Buffer.from(folders[0]!)}`).innermost(host.HOLDFAST_ANCESTORS!)).toBe('t2');
+      }),
+    );
+  });
+
+  it('of a task that the same host registered make it no part of the task that the host runs in', async () => {
+    const lab = new ProcessLab();
+    const around = await lab.run(['sleep', '60']);
+    vi.stubEnv('HOLDFAST_TASK', `${lab.layout.runDir}/${around.taskId}`);
+    const own = await lab.run(['sleep', '60']);
+    vi.unstubAllEnvs();
+    await until(() => lab.programs(own).includes('sleep'));
+    await lab.stop(stopping(around), 'kill');
+    await lab.ended(stopping(around));
+    expect(await lab.probe(own)).toEqual({ state: 'running' });
+    expect(lab.marked(own)).toHaveLength(2);
+  });
+
   it('are found in large environments, and only as whole variables', async () => {
     const lab = new ProcessLab();
     const { runDir } = lab.layout;
@@ -255,7 +340,7 @@ it('a pid that changed hands between the scan and the signal is not signalled', 
   const lab = new ProcessLab();
   const child = spawned('sleep', ['60']);
   const table = new ProcTable(lab.layout.runDir, systemClock);
-  const work = new Work('a', lab.layout.runDir, table);
+  const work = new Work('a', placesOf(lab), table);
   const seen = table.row(child.pid!)!;
   await work.signal({ ...seen, start: `${Number(seen.start) - 1}` }, 'SIGKILL');
   expect(isAlive(child.pid!)).toBe(true);
@@ -271,6 +356,30 @@ it('scans that are asked for together are made together', async () => {
   expect(first).toBeDefined();
   expect(new Set(rest).size).toBe(1);
 });
+
+/** A directory whose name holds everything that the list of marks must get past. */
+function oddLayout(name: string): Layout {
+  const layout = new Layout(join(tempDirectory(), name));
+  mkdirSync(layout.runDir, { recursive: true });
+  return layout;
+}
+
+const sorted = (numbers: number[]): number[] => numbers.sort((a, b) => a - b);
+
+function psTable({ layout }: ProcessLab): ProcessTable {
+  return new PsTable(layout.runDir);
+}
+
+function environmentOf({ details }: ProcessTask): Record<string, string | undefined> {
+  const variables = readFileSync(`/proc/${details.pid}/environ`, 'utf8').split('\0');
+  return Object.fromEntries(variables.map((text) => /^([^=]*)=([^]*)$/.exec(text)?.slice(1) ?? ['', '']));
+}
+
+const nowhere = { runDir: '/somewhere/.run', outputPath: '/somewhere/a/output.log' };
+
+function placesOf({ layout }: ProcessLab) {
+  return { runDir: layout.runDir, outputPath: layout.outputPath('a') };
+}
 
 function childrenOf(pid: number): number[] {
   return readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').split(' ').filter(Boolean).map(Number);
