@@ -372,7 +372,7 @@ function psTable({ layout }: ProcessLab): ProcessTable {
 
 function environmentOf({ details }: ProcessTask): Record<string, string | undefined> {
   const variables = readFileSync(`/proc/${details.pid}/environ`, 'utf8').split('\0');
-  return Object.fromEntries(variables.map((text) => /^([^=]*)=([^]*)$/.exec(text)?.slice(1) ?? ['', '']));
+  return Object.fromEntries(variables.map((text) => /^([^=]*)=(.*)$/s.exec(text)?.slice(1) ?? ['', '']));
 }
 
 const nowhere = { runDir: '/somewhere/.run', outputPath: '/somewhere/a/output.log' };
