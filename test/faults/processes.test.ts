@@ -337,3 +337,28 @@ it('the output of a command that ends by a signal is whole, and so is its story'
   expect(ended).toMatchObject({ status: 'failed', details: { exitCode: 139, signal: 'SIGSEGV' } });
   expect(readFileSync(join(directory, ended.taskId, 'output.log'), 'utf8').split('\n')).toHaveLength(20_001);
 });
+
+describe('a manager that closes while a tree is frozen for its output', () => {
+  const WRITER = 'ulimit -f 2097152; trap "" TERM; while :; do printf %64s; done';
+  const isStopped = (directory: string) => processesWith(directory).some((pid) => stateOf(pid) === 'T');
+
+  it('leaves nobody stopped without a stop on record, and the next one ends it', async () => {
+    for (let round = 0; round < 10; round++) {
+      const directory = place();
+      const first = await openManager({ directory });
+      const command = `exec /bin/sh -c '${WRITER}' writer ${directory}`;
+      const spec = { kind: 'process', taskId: 'writer', description: '', command, maxOutputBytes: 100_000 } as const;
+      await first.registerTask(spec);
+      await until(async () => (await first.readOutput('writer')).size > 100_000);
+      for (let turn = 0; turn < round; turn++) await new Promise(setImmediate);
+      await first.close();
+      const record = onDisk(directory, 'writer');
+      if (record.stop) expect(record.stop.cause).toBe('output_limit');
+      else expect(isStopped(directory)).toBe(false);
+      const second = await openManager({ directory, stopGraceMs: 0 });
+      const stop = { status: 'killed', stop: { cause: 'output_limit' } };
+      expect(await second.waitForTask('writer')).toMatchObject(stop);
+      await until(() => processesWith(directory).length === 0);
+    }
+  });
+});

@@ -403,9 +403,9 @@ describe('the guard of one file', () => {
       const guard = guarded(1);
       let frozen = () => {};
       guard.writers.freeze = () =>
-        new Promise((resolve) => {
+        new Promise<undefined>((resolve) => {
           guard.log.push('freezing');
-          frozen = resolve;
+          frozen = () => resolve(undefined);
         });
       writeFileSync(guard.path, 'xx');
       expect(guard.arm()).toBe(false);
