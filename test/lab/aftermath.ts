@@ -8,6 +8,7 @@ import {
   hookProblems,
   isTerminal,
   leftOvers,
+  notOnce,
   readAcknowledged,
   readDisk,
   readLines,
@@ -45,13 +46,16 @@ export function checkFiles(trial: Trial, when: string, health: 'well' | 'ill' = 
   return promises.length;
 }
 
-/** Then the next host: it must open at once, judge everything, sweep, and let nothing be begun twice or called lost that ran. */
-export async function checkRecovery(trial: Trial, where = ''): Promise<void> {
+/**
+ * Then the next host: it must open at once, judge everything, sweep, run what was accepted and did not run, and let nothing be begun twice or
+ * called lost.
+ */
+export async function checkRecovery(trial: Trial, where = '', options: object = {}): Promise<void> {
   const { directory, launched } = filesOf(trial);
   checkFiles(trial, `${where}after the kill`);
   const rejected: string[] = [];
   {
-    await using manager = await reopen(directory, { fsync: false });
+    await using manager = await reopen(directory, { fsync: false, ...options });
     manager.on('record:rejected', ({ path, reason }) => void rejected.push(`${path} was rejected: ${reason}`));
     await manager.stopAll({ filter: { metadata: { endless: true } } });
     trial.check(await manager.waitForIdle({ timeoutMs: 20_000 }), `${where}not idle 20 s after reopening`);
@@ -65,19 +69,18 @@ export async function checkRecovery(trial: Trial, where = ''): Promise<void> {
   checkFiles(trial, `${where}after recovery`);
   const begun = readLines(launched);
   trial.violations(`${where}begun twice`, repeated(begun));
-  trial.violations(`${where}after recovery`, falselyLost(filesOf(trial), begun));
+  trial.violations(`${where}after recovery`, untrue(filesOf(trial), begun));
 }
 
-/** Processes outlive their host: one that ran cannot be lost, and one without a record cannot have run. */
-function falselyLost({ directory, acknowledged }: Files, begun: readonly string[]): string[] {
+/** What was accepted ran, once, and has ended; what has no record cannot have run. */
+function untrue({ directory, acknowledged }: Files, begun: readonly string[]): string[] {
   const { records } = readDisk(directory);
   const mayBeGone = removable(readAcknowledged(acknowledged));
   const active = [...records.values()].filter((record) => !isTerminal(record));
-  const ofBegun = begun.flatMap((line) => {
-    const [taskId = '', attempt] = line.split('#');
-    const record = records.get(taskId);
-    if (!record) return mayBeGone(taskId) ? [] : [`${taskId} ran and has no record`];
-    return record.status === 'lost' && attempt === undefined ? [`${taskId} ran and is called lost`] : [];
-  });
-  return [...ofBegun, ...active.map(({ taskId, status }) => `${taskId} is still ${status}`)];
+  const ids = begun.map((line) => line.split('#')[0]!);
+  return [
+    ...ids.filter((id) => !records.has(id) && !mayBeGone(id)).map((id) => `${id} ran and has no record`),
+    ...notOnce(records, begun),
+    ...active.map(({ taskId, status }) => `${taskId} is still ${status}`),
+  ];
 }

@@ -220,12 +220,15 @@ export function successionProblems(before: Json, after: Json): string[] {
     if (before.details.pid !== null && after.details.pid !== null)
       same('details.pid', before.details.pid, after.details.pid);
   }
+  const mayBeQueuedAgain = mayNeverHaveBegun(before);
   if (before.detached) {
     same('detached', before.detached, after.detached);
-    if (before.deadlineAt !== undefined) same('deadlineAt', before.deadlineAt, after.deadlineAt);
+    if (before.deadlineAt !== undefined && !mayBeQueuedAgain) same('deadlineAt', before.deadlineAt, after.deadlineAt);
   }
-  if (before.startedAt !== null && !isTerminal(after)) same('startedAt', before.startedAt, after.startedAt);
-  if (before.status === 'running' || before.status === 'waiting') same('queued', after.status === 'queued', false);
+  if (!mayBeQueuedAgain) {
+    if (before.startedAt !== null && !isTerminal(after)) same('startedAt', before.startedAt, after.startedAt);
+    if (before.status === 'running' || before.status === 'waiting') same('queued', after.status === 'queued', false);
+  }
   if (before.stop) same('stop', before.stop, after.stop);
   if (before.lastInput && after.lastInput?.answeredAt === before.lastInput.answeredAt)
     same('lastInput', before.lastInput, after.lastInput);
@@ -240,6 +243,10 @@ export function successionProblems(before: Json, after: Json): string[] {
   }
   return problems;
 }
+
+/** A process whose launch nobody has heard the end of: should it turn out that nothing ran, it is queued again. */
+const mayNeverHaveBegun = ({ kind, status, details, stop }: Json): boolean =>
+  kind === 'process' && status === 'running' && details.pid === null && !stop;
 
 const brief = (value: unknown) => (JSON.stringify(value) ?? 'absent').slice(0, 120);
 
@@ -323,6 +330,49 @@ export function hookProblems(acknowledged: readonly Json[]): string[] {
       if (owed.state === 'delivered') delivered.add(`${task.taskId}:${hook}`);
   }
   return problems;
+}
+
+/**
+ * Processes that nobody stopped and that did not run exactly once: what was accepted runs, whoever died meanwhile. `begun`: a line for each
+ * time that one began, its id.
+ */
+export function notOnce(records: ReadonlyMap<string, Json>, begun: readonly string[]): string[] {
+  const times = new Map<string, number>();
+  for (const taskId of begun) times.set(taskId, (times.get(taskId) ?? 0) + 1);
+  return [...records.values()]
+    .filter(({ kind, stop }) => kind === 'process' && !stop)
+    .flatMap((record) => {
+      const { taskId, status, attempt, stopReason } = record;
+      const ran = times.get(taskId) ?? 0;
+      const problems: string[] = [];
+      if (status === 'lost') problems.push(`${taskId} was accepted and is lost: ${stopReason}`);
+      else if (isTerminal(record) && ran === 0) problems.push(`${taskId} was accepted, is ${status}, and never ran`);
+      if (ran > 1) problems.push(`${taskId} ran ${ran} times`);
+      if (attempt !== 1) problems.push(`${taskId} is at attempt ${attempt}, and a process is begun once`);
+      return problems;
+    });
+}
+
+/**
+ * Tasks that still wait although more of those that were registered after them have begun than could have at once. `lineOf`: the line that a
+ * task stands in, and how many of that line may be at work. Whoever has a slot may be seen waiting until its record says otherwise.
+ */
+export function overtaken(
+  records: ReadonlyMap<string, Json>,
+  lineOf: (record: Json) => { readonly name: string; readonly limit: number },
+): string[] {
+  const inOrder = [...records.values()].sort((a, b) => a.createdAt - b.createdAt || (a.taskId < b.taskId ? -1 : 1));
+  const lines = new Map<string, { limit: number; waiting: string[]; passed: string[] }>();
+  for (const record of inOrder) {
+    const { name, limit } = lineOf(record);
+    const line = lines.get(name) ?? { limit, waiting: [], passed: [] };
+    lines.set(name, line);
+    if (record.status === 'queued') line.waiting.push(record.taskId);
+    else line.passed = [...line.waiting];
+  }
+  return [...lines.values()]
+    .filter(({ limit, passed }) => passed.length > limit)
+    .map(({ limit, passed }) => `${passed.length} tasks were overtaken, limit ${limit}: ${passed[0]} is the first`);
 }
 
 /** What was begun more than once. */

@@ -1,5 +1,6 @@
 import type { Experiment } from '../lab.js';
 import { absence } from './absence.js';
+import { cutShort } from './cut-short.js';
 import { deliveries } from './deliveries.js';
 import { manyTasks, soak } from './endurance.js';
 import { faults } from './faults.js';
@@ -8,6 +9,7 @@ import { badNeighbours } from './listeners.js';
 import { modelBased } from './model.js';
 import { falselyLost, ownershipRaces } from './owners.js';
 import { powerCuts } from './power.js';
+import { queueOutlives } from './queue.js';
 import { damagedRecords } from './records.js';
 import { slotLimit } from './slots.js';
 import { strangers } from './strangers.js';
@@ -33,4 +35,6 @@ export const experiments: readonly Experiment[] = [
   manyTasks,
   badNeighbours,
   soak,
+  queueOutlives,
+  cutShort,
 ];

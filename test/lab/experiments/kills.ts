@@ -7,11 +7,11 @@ import { checkEnd, killSometime } from '../killer.js';
 import { type Experiment, type Lab, range, type Trial } from '../lab.js';
 import { mixture, type Play, type Step, script } from '../workload.js';
 
-const player = (
+export const player = (
   trial: Trial,
   play: Partial<Play> & Pick<Play, 'steps' | 'afterwards'>,
   more: Partial<HostOptions> = {},
-) => new Host({ sandbox: trial.sandbox, script: 'player.mjs', plan: { ...filesOf(trial), ...play }, ...more });
+): Host => new Host({ sandbox: trial.sandbox, script: 'player.mjs', plan: { ...filesOf(trial), ...play }, ...more });
 
 /** Several hosts after each other, each killed: a kill during recovery is a kill like any other. */
 const GENERATIONS = 4;
@@ -48,7 +48,7 @@ function killedAt(trial: Trial, steps: readonly Step[], at: number): Host {
 }
 
 /** A full lab leaves no call out, however long that takes. */
-const EVERY_CALL = { full: Number.POSITIVE_INFINITY };
+export const EVERY_CALL = { full: Number.POSITIVE_INFINITY };
 
 /** How many changes a whole run makes. Timers make some of them, so the next run may make one more. */
 async function countChanges(lab: Lab, steps: readonly Step[]): Promise<number> {

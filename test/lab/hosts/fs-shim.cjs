@@ -71,6 +71,8 @@ let count = 0;
 let fired = 0;
 /** How many calls each fault could befall. */
 let countByFault = {};
+/** How many processes were started. */
+let launches = 0;
 let log;
 let sequence = 0;
 
@@ -113,13 +115,15 @@ function concern(call, args) {
   return found.some(isInside) ? { paths: found } : undefined;
 }
 
+const isBeforeLate = () => launches < (plan.late ?? 0);
+
 /** Counts the call; does not return when it is the one to be killed at. */
 function enter(name, args) {
   const call = calls[name];
   const target = plan.mode === 'off' ? undefined : concern(call, args);
   if (!target) return {};
   const changes = name === 'open' ? opensToWrite(args[1]) : !call.reads;
-  if (plan.mode === 'kill' && changes && ++count === plan.at) process.kill(process.pid, 'SIGKILL');
+  if (plan.mode === 'kill' && changes && ++count === plan.at && !isBeforeLate()) process.kill(process.pid, 'SIGKILL');
   if (plan.mode === 'count') for (const fault of call.faults) countByFault[fault] = (countByFault[fault] ?? 0) + 1;
   if (plan.mode !== 'fault' || !call.faults.includes(plan.fault)) return { target, changes };
   count++;
@@ -259,11 +263,16 @@ for (const name of ['close', 'closeSync']) {
     return real[name](fd, ...rest);
   });
 }
-// Both sides of a launch are moments to be killed at, too.
+// Both sides of a launch are moments to be killed at, too. With `late` the calls are counted from that launch on, and its supervisor is
+// stopped before its first line: it comes when somebody lets it go on.
 replace(childProcess, 'spawn', (...args) => {
-  if (plan.mode === 'kill' && ++count === plan.at) process.kill(process.pid, 'SIGKILL');
+  if (plan.mode === 'kill' && ++count === plan.at && !isBeforeLate()) process.kill(process.pid, 'SIGKILL');
   const child = realSpawn(...args);
-  if (plan.mode === 'kill' && ++count === plan.at) process.kill(process.pid, 'SIGKILL');
+  if (++launches === plan.late) {
+    process.kill(child.pid, 'SIGSTOP');
+    count = 0;
+  }
+  if (plan.mode === 'kill' && ++count === plan.at && !isBeforeLate()) process.kill(process.pid, 'SIGKILL');
   return child;
 });
 syncBuiltinESMExports();

@@ -1,0 +1,138 @@
+/* Row 20: launches that are cut short, also those of the host that takes up what another one's death left. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { checkRecovery } from '../aftermath.js';
+import type { FsPlan, Host } from '../host.js';
+import { checkEnd } from '../killer.js';
+import { type Experiment, type Lab, range, type Trial } from '../lab.js';
+import { supervisors, withArgument } from '../processes.js';
+import type { Step } from '../workload.js';
+import { EVERY_CALL, player } from './kills.js';
+
+const TASKS = 3;
+
+/** What a host is told: tasks that are launched at once, or that wait for each other. */
+interface Script {
+  readonly name: string;
+  readonly steps: readonly Step[];
+  readonly options: object;
+}
+
+const steps: readonly Step[] = [
+  ...range(TASKS).map((n): Step => ({ do: 'process', id: `p${n}`, exit: n, ms: 5, hooks: [] })),
+  { do: 'idle' },
+];
+const SCRIPTS: readonly Script[] = [
+  { name: 'free slots', steps, options: {} },
+  { name: 'a queue', steps, options: { maxRunningTasks: 1, whenFull: 'queue' } },
+];
+/** For the hosts after the first: what is left to do. */
+const REST: readonly Step[] = [{ do: 'idle' }];
+
+/** So long after the next host has begun, a supervisor that came to nothing goes on. */
+const LATE_MS = [0, 30, 100, 300, 1_000];
+/** So many calls a host makes, at the least, from the launch of a supervisor until its pid is on record. */
+const BEFORE_ON_RECORD = 4;
+
+/** How a script is cut short: where the first host dies, and the second. */
+interface Cut {
+  readonly script: Script;
+  readonly first: number;
+  /** Absent: the second host lives. */
+  readonly second?: number | undefined;
+  /** The launch whose supervisor is stopped before it does anything; then `first` counts from there. */
+  readonly late?: number | undefined;
+}
+
+export const cutShort: Experiment = {
+  row: 20,
+  what: 'SIGKILL at each file-system call of registerTask, of a queue and of their recovery: accepted, and run never or twice',
+  budgetMs: { quick: 5_000, ...EVERY_CALL },
+  async run(lab) {
+    const cuts: Cut[] = [];
+    for (const script of SCRIPTS) cuts.push(...(await everyCut(lab, script)));
+    const chosen = lab.random.shuffle(cuts).slice(0, lab.size({ quick: 20, full: cuts.length }));
+    let late = 0;
+    await lab.trials(chosen, async (trial, cut) => {
+      const { kills, wasLate } = await dieTwice(trial, cut);
+      if (wasLate) late++;
+      return kills;
+    });
+    lab.note(`${late} supervisors came late`);
+  },
+};
+
+/** Every call of the first host, alone and followed by some calls of the second; and every launch with a supervisor that comes late. */
+async function everyCut(lab: Lab, script: Script): Promise<readonly Cut[]> {
+  const changes = await countChanges(lab, script);
+  lab.note(`${script.name}: ${changes.first} calls, and ${changes.second} of who takes it up`);
+  const seconds = lab.random.shuffle(range(changes.second)).map((n) => n + 1);
+  let turn = 0;
+  const some = (count: number) => range(count).map(() => seconds[turn++ % seconds.length]!);
+  const ofFirst = range(changes.first).flatMap((n) =>
+    [undefined, ...some(SECONDS_EACH)].map((second): Cut => ({ script, first: n + 1, second })),
+  );
+  const ofLate = range(TASKS * BEFORE_ON_RECORD).flatMap((n) =>
+    [undefined, undefined, ...some(2)].map((second): Cut => {
+      const [late, first] = [1 + (n % TASKS), 1 + Math.floor(n / TASKS)];
+      return { script, late, first, second };
+    }),
+  );
+  return [...ofFirst, ...ofLate];
+}
+
+/** How many calls of the second host follow each call of the first. */
+const SECONDS_EACH = 1;
+
+const host = (trial: Trial, { options }: Script, steps: readonly Step[], fs: Omit<FsPlan, 'directory' | 'mode'>) =>
+  player(trial, { steps, afterwards: 'close', options }, { fs: { directory: trial.directory, mode: 'kill', ...fs } });
+
+/** How many changes a whole run makes, and one that takes up everything. */
+async function countChanges(lab: Lab, script: Script): Promise<{ first: number; second: number }> {
+  const counts = { first: 0, second: 0 };
+  const count = async (counted: Host) => {
+    await using counting = counted;
+    let said = await counting.next();
+    while (!said.closed) said = await counting.next();
+    return said.calls as number;
+  };
+  const at = Number.MAX_SAFE_INTEGER;
+  await lab.rehearse(async (trial) => {
+    counts.first = await count(host(trial, script, script.steps, { at }));
+  });
+  await lab.rehearse(async (trial) => {
+    const registering = script.steps.filter((step) => step.do === 'process');
+    await using dying = player(trial, { steps: registering, afterwards: 'die', options: script.options });
+    await dying.ended;
+    counts.second = await count(host(trial, script, REST, { at }));
+  });
+  return counts;
+}
+
+/** Answers how many hosts were killed, and whether a supervisor had not come to its first line when its host was. */
+async function dieTwice(trial: Trial, { script, first, second, late }: Cut) {
+  let kills = 0;
+  const die = async (steps: readonly Step[], fs: Omit<FsPlan, 'directory' | 'mode'>) => {
+    await using dying = host(trial, script, steps, fs);
+    await checkEnd(trial, dying);
+    if ((await dying.ended) === 'SIGKILL') kills++;
+  };
+  await die(script.steps, { at: first, late });
+  const wasLate = supervisors(trial.directory).some((id) => !existsSync(join(trial.directory, `.run/${id}.pid`)));
+  const lettingGo = pause(trial.random.pick(LATE_MS)).then(() => letGo(withArgument(`${trial.directory}/.run`)));
+  if (second !== undefined) await die(REST, { at: second });
+  const where = `${script.name}, ${late === undefined ? '' : `late launch ${late}, `}calls ${first} and ${second ?? 'none'}: `;
+  await Promise.all([checkRecovery(trial, where, script.options), lettingGo]);
+  return { kills, wasLate };
+}
+
+function letGo(pids: readonly number[]): void {
+  for (const pid of pids) {
+    try {
+      process.kill(pid, 'SIGCONT');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+    }
+  }
+}
