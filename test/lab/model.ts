@@ -1,13 +1,15 @@
 /* What a manager is, told in a page: the state machine and the counting of slots, without disk, time or processes. */
 
 export interface ModelTask {
-  status: 'queued' | 'running' | 'waiting' | 'completed' | 'failed' | 'killed';
-  readonly kind: 'function' | 'process';
+  status: 'queued' | 'running' | 'waiting' | 'completed' | 'failed' | 'killed' | 'lost';
+  /** An agent is in-process work that its kind can take up again. */
+  readonly kind: 'function' | 'agent' | 'process';
   detached: boolean;
   metadata: Record<string, number>;
   /** The state of its one delivery, to an inbox; nothing where it owes none. */
   inbox: 'pending' | 'delivered' | 'skipped' | undefined;
   answer: number | undefined;
+  attempt: number;
 }
 
 export class Model {
@@ -49,6 +51,7 @@ export class Model {
       metadata: {},
       inbox: owes ? 'pending' : undefined,
       answer: undefined,
+      attempt: 1,
     });
   }
 
@@ -72,15 +75,24 @@ export class Model {
     this.#startQueued();
   }
 
-  /** Closed and opened again: background processes run on, everything else that was active has ended, reserved slots are gone. */
+  /**
+   * Closed and opened again. Background processes run on, agents are taken up again, and what is queued stays so; but the `run` of a function is
+   * on no record. Everything else that was at work has ended, and reserved slots are gone.
+   */
   restart(): void {
     this.reserved = 0;
     for (const task of this.tasks.values()) {
-      if (isActive(task) && !(task.kind === 'process' && task.detached && task.status === 'running')) {
+      if (task.status === 'queued') {
+        if (task.kind === 'function') task.status = 'lost';
+      } else if (isAtWork(task) && task.kind === 'agent' && task.detached) {
+        task.status = 'running';
+        task.attempt++;
+      } else if (isAtWork(task) && !(task.kind === 'process' && task.detached)) {
         task.status = 'killed';
         if (!task.detached && task.inbox === 'pending') task.inbox = 'skipped';
       }
     }
+    this.#startQueued();
   }
 
   /** Ended ones whose delivery is not owed any more. */

@@ -3,13 +3,24 @@ import { execFileSync } from 'node:child_process';
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
-import { BackgroundTaskManager } from 'holdfast';
+import { BackgroundTaskManager, defineTaskKind } from 'holdfast';
+import { z } from 'zod';
 import { readDisk } from './checker.js';
-import { isActive, type Model } from './model.js';
+import { isActive, type Model, type ModelTask } from './model.js';
 import { until } from './until.js';
 
-/** What a function task is told. */
+/** What in-process work is told. */
 type Word = { readonly end: 'completed' | 'failed' } | { readonly ask: true };
+
+interface Context {
+  readonly taskId: string;
+  readonly signal: AbortSignal;
+  requestInput(prompt: string): Promise<unknown>;
+}
+
+/** In-process work that its kind takes up again. */
+const agentKind = (work: (context: Context) => Promise<string>) =>
+  defineTaskKind({ name: 'agent', details: z.object({}), recover: () => work });
 
 export class Real {
   readonly #folder: string;
@@ -20,7 +31,8 @@ export class Real {
   #slots: { release(): void }[] = [];
   /** Ids in the order in which they were heard to end, in this process. */
   readonly settled: string[] = [];
-  manager!: BackgroundTaskManager;
+  readonly #agent = agentKind((context) => this.#work(context));
+  manager!: BackgroundTaskManager<ReturnType<typeof agentKind>>;
 
   constructor(folder: string, limit: number) {
     this.#folder = folder;
@@ -35,6 +47,7 @@ export class Real {
       fsync: false,
       // Where a watch cannot be had, the timer is what finds an end.
       reconcileIntervalMs: 1_000,
+      kinds: [this.#agent],
       hooks: { inbox: 'pull' },
       ...limits,
     });
@@ -44,7 +57,8 @@ export class Real {
   /** Whoever has a slot by the model is `running` on record; its work may be about to begin. */
   async begun(model: Model): Promise<void> {
     const ids = model.ids(({ status }) => status === 'running');
-    while (ids.some((id) => this.manager.getTask(id)?.status !== 'running')) await setImmediate();
+    do await setImmediate();
+    while (ids.some((id) => this.manager.getTask(id)?.status !== 'running'));
   }
 
   async restart(): Promise<void> {
@@ -53,7 +67,7 @@ export class Real {
     await this.open();
   }
 
-  async add(taskId: string, kind: 'function' | 'process', detached: boolean, owes: boolean): Promise<void> {
+  async add(taskId: string, kind: ModelTask['kind'], detached: boolean, owes: boolean): Promise<void> {
     const common = { taskId, description: taskId, detached, hooks: owes ? ['inbox'] : [] };
     if (kind === 'process') {
       const fifo = join(this.#folder, `${taskId}.fifo`);
@@ -62,20 +76,14 @@ export class Real {
       this.#fifos.set(taskId, openSync(fifo, 'r+'));
       await this.manager.registerTask({ ...common, kind, command: `read code <'${fifo}'; exit $code` });
     } else {
-      await this.manager.registerTask({ ...common, kind, run: (context) => this.#work(context) });
+      const run = (context: Context) => this.#work(context);
+      if (kind === 'function') await this.manager.registerTask({ ...common, kind, run });
+      else await this.manager.registerTask({ ...common, kind, details: {}, run });
     }
   }
 
   /** Does as it is told until it is told to end. */
-  async #work({
-    taskId,
-    signal,
-    requestInput,
-  }: {
-    taskId: string;
-    signal: AbortSignal;
-    requestInput(prompt: string): Promise<unknown>;
-  }): Promise<string> {
+  async #work({ taskId, signal, requestInput }: Context): Promise<string> {
     for (;;) {
       const word = await this.#nextWord(taskId, signal);
       if ('ask' in word) await requestInput('Well?');
@@ -87,7 +95,11 @@ export class Real {
   #nextWord(taskId: string, signal: AbortSignal): Promise<Word> {
     return new Promise((resolve, reject) => {
       this.#words.set(taskId, resolve);
-      signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+      const stop = () => {
+        if (this.#words.get(taskId) === resolve) this.#words.delete(taskId);
+        reject(signal.reason);
+      };
+      signal.addEventListener('abort', stop, { once: true });
     });
   }
 
@@ -145,6 +157,7 @@ export class Real {
           metadata: task.metadata,
           inbox: task.inbox,
           answer: task.answer,
+          attempt: task.attempt,
         });
       }
     }
@@ -175,10 +188,11 @@ export class Real {
   }
 }
 
-const summary = ({ status, detached, metadata, hooks, lastInput }: any) => ({
+const summary = ({ status, detached, metadata, hooks, lastInput, attempt }: any) => ({
   status,
   detached,
   metadata,
   inbox: hooks.inbox?.state,
   answer: lastInput?.value,
+  attempt,
 });

@@ -1,7 +1,7 @@
 /* Row 8: random commands, given to the real manager and to a model of it. fast-check finds the shortest sequence that tells them apart. */
 import fc from 'fast-check';
 import { describe, type Experiment, range, type Trial } from '../lab.js';
-import { isActive, isAtWork, Model } from '../model.js';
+import { isActive, isAtWork, Model, type ModelTask } from '../model.js';
 import { Real } from '../real.js';
 
 const LIMIT = 2;
@@ -81,7 +81,7 @@ const step = (name: string, possible: (model: Model) => readonly string[], both:
   fc.nat(50).map((number) => new Step(name, number, possible, both));
 const always = () => ['any'];
 
-const register = (kind: 'function' | 'process', detached: boolean, owes: boolean) =>
+const register = (kind: ModelTask['kind'], detached: boolean, owes: boolean) =>
   step(`${detached ? 'background' : 'foreground'} ${kind}${owes ? ' that owes' : ''}`, always, async (model, real) => {
     const taskId = model.newId();
     model.add(taskId, { kind, detached, owes });
@@ -92,6 +92,7 @@ const commands = [
   register('function', true, false),
   register('function', true, true),
   register('function', false, true),
+  register('agent', true, true),
   register('process', true, true),
   register('process', false, false),
   step(
@@ -125,7 +126,7 @@ const commands = [
   ),
   step(
     'ask',
-    (model) => model.ids(({ kind, status }) => kind === 'function' && status === 'running'),
+    (model) => model.ids(({ kind, status }) => kind !== 'process' && status === 'running'),
     async (model, real, taskId) => {
       model.get(taskId).status = 'waiting';
       await real.ask(taskId);
