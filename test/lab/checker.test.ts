@@ -9,6 +9,8 @@ import {
   hookProblems,
   type Json,
   leftOvers,
+  notOnce,
+  overtaken,
   readAcknowledged,
   readDisk,
   repeated,
@@ -35,6 +37,9 @@ const running: Json = {
   metadata: { a: 1 },
   hooks: { note: { state: 'pending', attempts: 0 } },
 };
+/** Running on record, and nobody has heard that its launch came to an end. */
+const launched: Json = { ...running, details: { ...running.details, pid: null } };
+const queued: Json = { ...launched, status: 'queued', startedAt: null };
 const details = (exitCode: number | null) => ({ ...running.details, exitCode });
 const completed: Json = { ...running, status: 'completed', endedAt: 2_000, details: details(0) };
 const killed: Json = {
@@ -96,10 +101,19 @@ describe('what a record may become', () => {
     expect(successionProblems(completed, delivered)).toEqual([]);
   });
 
+  it('is queued again, with a deadline of its later start, where its launch was cut short', () => {
+    const timed = { ...launched, timeoutMs: 50, deadlineAt: 1_051 };
+    expect(successionProblems(timed, { ...queued, timeoutMs: 50 })).toEqual([]);
+    const later = { ...running, timeoutMs: 50, startedAt: 3_000, deadlineAt: 3_050 };
+    expect(successionProblems(timed, later)).toEqual([]);
+  });
+
   it.each([
     ['another end', completed, { ...completed, status: 'killed' }],
     ['alive again', completed, running],
-    ['queued again', running, { ...running, status: 'queued', startedAt: null }],
+    ['queued again, once its pid is known', running, { ...running, status: 'queued', startedAt: null }],
+    ['queued again, though it is to be stopped', { ...launched, stop: killed.stop }, { ...queued, stop: killed.stop }],
+    ['queued again, where it lives in its host', { ...launched, kind: 'function' }, { ...queued, kind: 'function' }],
     ['without its metadata', running, { ...completed, metadata: {} }],
     ['another stop', killed, { ...killed, stop: { cause: 'shutdown', requestedAt: 1_500 } }],
     ['without its delivery', running, { ...completed, hooks: {} }],
@@ -161,6 +175,40 @@ describe('promises', () => {
   it('are broken by what is begun twice', () => {
     expect(repeated(['a', 'b#1', 'b#2'])).toEqual([]);
     expect(repeated(['a', 'b', 'a'])).toEqual(['a']);
+  });
+});
+
+describe('what was accepted', () => {
+  const records = (...all: Json[]) => new Map(all.map((record) => [record.taskId as string, record]));
+
+  it('ran once', () => {
+    expect(notOnce(records(completed, { ...queued, taskId: 't-2' }), ['t-1'])).toEqual([]);
+    expect(notOnce(records(completed), [])).toEqual([expect.stringContaining('never ran')]);
+    expect(notOnce(records(completed), ['t-1', 't-1'])).toEqual([expect.stringContaining('ran 2 times')]);
+    expect(notOnce(records({ ...completed, status: 'lost' }), [])).toEqual([expect.stringContaining('is lost')]);
+    expect(notOnce(records({ ...completed, attempt: 2 }), ['t-1'])).toEqual([expect.stringContaining('attempt 2')]);
+    expect(notOnce(records(killed), [])).toEqual([]);
+  });
+
+  it('is not overtaken by more than could be at work at once', () => {
+    const line = (...statuses: string[]) =>
+      records(
+        ...statuses.map((status, n) => ({
+          ...running,
+          status,
+          taskId: `t-${n}`,
+          createdAt: n < 2 ? 1_000 : 1_000 + n,
+        })),
+      );
+    const inOne = () => ({ name: 'all', limit: 2 });
+    const overtakenIn = (...statuses: string[]) => overtaken(line(...statuses), inOne);
+    expect(overtakenIn('completed', 'running', 'running', 'queued', 'queued', 'queued')).toEqual([]);
+    expect(overtakenIn('queued', 'completed', 'queued', 'running', 'queued', 'queued')).toEqual([]);
+    expect(overtakenIn('queued', 'completed', 'queued', 'queued', 'running')).toEqual([
+      '3 tasks were overtaken, limit 2: t-0 is the first',
+    ]);
+    const inLines = ({ taskId }: Json) => ({ name: taskId < 't-4' ? 'a' : 'b', limit: 2 });
+    expect(overtaken(line('queued', 'completed', 'queued', 'queued', 'running'), inLines)).toEqual([]);
   });
 });
 

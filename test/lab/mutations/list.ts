@@ -152,12 +152,12 @@ export const mutations: readonly Mutation[] = [
   },
   {
     row: 8,
-    broken: 'a process that is being launched is given up when the manager closes',
+    broken: 'what is queued is killed when the manager closes',
     edits: [
       {
-        file: 'src/process/process-kind.ts',
-        find: 'checkWanted: () => this.#assertOpen(),',
-        replace: 'checkWanted: () => context.signal.throwIfAborted(),',
+        file: 'src/lifecycle/closing.ts',
+        find: "return record.status !== 'queued' && (!kind?.start || !record.detached);",
+        replace: "return record.status === 'queued' || !kind?.start || !record.detached;",
       },
     ],
   },
@@ -267,6 +267,56 @@ export const mutations: readonly Mutation[] = [
         file: 'src/output/changes.ts',
         find: '    this.#watcher?.close();\n    this.#watcher = undefined;\n',
         replace: '    this.#watcher = undefined;\n',
+      },
+    ],
+  },
+  {
+    row: 19,
+    broken: 'a queue that was left behind is resumed newest first',
+    edits: [
+      {
+        file: 'src/lifecycle/recovery.ts',
+        find: 'this.#parts.queue.enter(entry.record.group, entry.seq);',
+        replace: 'this.#parts.queue.enter(entry.record.group, -entry.seq);',
+      },
+    ],
+  },
+  {
+    row: 19,
+    broken: 'what was queued starts before what still runs has its slots',
+    edits: [{ file: 'src/lifecycle/queue.ts', find: '#held = true;', replace: '#held = false;' }],
+  },
+  {
+    row: 19,
+    broken: 'what its kind could take up again is killed when the manager closes',
+    edits: [
+      {
+        file: 'src/lifecycle/closing.ts',
+        find: 'return run !== undefined && kind?.recover !== undefined',
+        replace: 'return run === undefined && kind?.recover !== undefined',
+      },
+    ],
+  },
+  {
+    row: 19,
+    broken: 'what never began counts as an attempt',
+    edits: [
+      {
+        file: 'src/lifecycle/recovery.ts',
+        find: "if (entry.record.status !== 'queued') await this.#putBack(entry, found);",
+        replace:
+          'await this.#core.ledger.change(entry, (record) => queuedAgain({ ...this.#ours(record), attempt: 2 }));',
+      },
+    ],
+  },
+  {
+    row: 20,
+    broken: 'a launch that was cut short is lost',
+    edits: [
+      {
+        file: 'src/lifecycle/look.ts',
+        find: "entry.record.status === 'queued' || finding?.outcome.neverBegan !== undefined",
+        replace: "entry.record.status === 'queued' && finding?.outcome.neverBegan === undefined",
       },
     ],
   },
