@@ -59,8 +59,10 @@ export class Looker {
     if (!entry.kind || entry.record.status === 'queued') return 'active';
     const finding = await find(this.#core, entry);
     if (finding.ended) {
-      const gone = finding.outcome.ending === 'gone';
-      return entry.orphaned && gone ? this.#bury(entry, finding) : this.#settle(entry, finding);
+      const { ending, neverBegan } = finding.outcome;
+      // A supervisor that was adopted before it came to its first line may turn out to have been refused: nothing ran, whoever owns the task.
+      const mayGoOn = ending === 'gone' && (entry.orphaned || neverBegan !== undefined);
+      return mayGoOn ? this.#bury(entry, finding) : this.#settle(entry, finding);
     }
     if (entry.orphaned) {
       await this.#recovery.adopt(entry, finding.found && recordableDetails(entry, finding.found));

@@ -2,7 +2,6 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { experiments } from '../experiments/index.js';
 import { mutations } from './list.js';
 
 const project = fileURLToPath(new URL('../../..', import.meta.url));
@@ -10,7 +9,9 @@ const read = (path: string) => readFileSync(join(project, path), 'utf8');
 
 describe('the mutations', () => {
   it('break every row', () => {
-    expect(new Set(mutations.map(({ row }) => row))).toEqual(new Set(experiments.map(({ row }) => row)));
+    expect(new Set(mutations.map(({ row }) => row))).toEqual(
+      new Set(Array.from({ length: 20 }, (_, index) => index + 1)),
+    );
   });
 
   it.each(mutations.flatMap(({ row, broken, edits }) => edits.map((edit) => [row, broken, edit] as const)))(
