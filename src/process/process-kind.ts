@@ -299,7 +299,7 @@ class Processes {
       // Read once: a claim that appears after this reading is that of a supervisor which begins just now.
       const claim = await readClaim(this.#layout, task.taskId);
       if (await this.#locate(work, task, claim)) return true;
-      work.refused = claim === 'void' || (claim === undefined && (await claimVoid(this.#layout, task.taskId)));
+      work.refused ||= claim === 'void' || (claim === undefined && (await claimVoid(this.#layout, task.taskId)));
       if (work.refused || claim !== undefined) return false;
     }
     throw new Error(`${this.#layout.pidPath(task.taskId)} comes and goes`);

@@ -1,7 +1,7 @@
 import { constants, type FSWatcher, watch } from 'node:fs';
-import { open, readFile, unlink } from 'node:fs/promises';
+import { link, open, readFile, unlink } from 'node:fs/promises';
 import { asError } from '../errors.js';
-import { unlessCode } from '../store/failure.js';
+import { systemCode, unlessCode } from '../store/failure.js';
 import type { Layout } from '../store/layout.js';
 
 const VOID = 'void';
@@ -26,17 +26,43 @@ export async function readClaim(layout: Layout, taskId: string): Promise<Claim |
   return /^\d+\n$/.test(text) ? Number(text) : 'unsigned';
 }
 
-/** Takes the right to run away from a supervisor that may still come. `false`: it was there first. */
+/**
+ * Takes the right to run away from a supervisor that may still come. `false`: it was there first. The claim appears with its word in it: of an
+ * empty one, left by a host that was killed on the way, nobody could say that nothing ran.
+ */
 export async function claimVoid(layout: Layout, taskId: string): Promise<boolean> {
-  const file = await unlessCode(['EEXIST'], open(layout.pidPath(taskId), 'wx', FILE_MODE));
-  if (!file) return false;
-  // Should this fail, the claim stands all the same: it is the creation that counts.
+  const draft = layout.voidDraftPath(taskId);
+  await unlessCode(['ENOENT'], unlink(draft));
   try {
-    await file.writeFile(`${VOID}\n`);
+    await writeNew(draft, `${VOID}\n`);
+    return (
+      (await unlessCode(
+        ['EEXIST'],
+        link(draft, layout.pidPath(taskId)).then(() => true),
+      )) ?? false
+    );
+  } catch (error) {
+    if (!['ENOSPC', 'EDQUOT'].includes(systemCode(error) ?? '')) throw error;
+    return claimWithoutWord(layout, taskId);
+  } finally {
+    await unlessCode(['ENOENT'], unlink(draft));
+  }
+}
+
+/** For a full disk, which may still have room for a name: it is the creation that counts. */
+async function claimWithoutWord(layout: Layout, taskId: string): Promise<boolean> {
+  const file = await unlessCode(['EEXIST'], open(layout.pidPath(taskId), 'wx', FILE_MODE));
+  await file?.close();
+  return file !== undefined;
+}
+
+async function writeNew(path: string, text: string): Promise<void> {
+  const file = await open(path, 'wx', FILE_MODE);
+  try {
+    await file.writeFile(Buffer.from(text));
   } finally {
     await file.close();
   }
-  return true;
 }
 
 /** In place: a moment without the file would give the right to run to whoever comes. */

@@ -41,6 +41,10 @@ export class Layout {
   pidPath(taskId: string): string {
     return join(this.runDir, `${taskId}.pid`);
   }
+  /** What becomes the `.pid` of a task that nobody may run any more. */
+  voidDraftPath(taskId: string): string {
+    return join(this.runDir, `${taskId}.void`);
+  }
   exitPath(taskId: string): string {
     return join(this.runDir, `${taskId}.exit`);
   }

@@ -14,7 +14,7 @@ import { Slices } from './slices.js';
 
 /** In a `.pid` file: a recovery took the right to run, so that a supervisor that comes late does nothing. */
 const VOID = 'void';
-const runFile = /^(.+)\.(pid|exit)$/;
+const runFile = /^(.+)\.(pid|exit|void)$/;
 const resultDraft = /^result\.json\.next(?:\.\d+)?$/;
 
 export interface SweepOptions {
@@ -62,7 +62,9 @@ async function sweepFolder(
 /** What belongs to no record, or to one that has ended. Active tasks are judged by these files, so theirs stay. */
 function isDeadRunFile(name: string, { layout, records, unread }: SweepOptions): boolean {
   const [, taskId = '', ending] = runFile.exec(name) ?? [];
-  if (!isTaskId(taskId) || unread.has(taskId)) return false;
+  if (!isTaskId(taskId)) return false;
+  if (ending === 'void') return true; // a draft
+  if (unread.has(taskId)) return false;
   const record = records.get(taskId);
   if (!record) return true;
   // As long as there is a record, a void claim forbids its late supervisor to run.

@@ -291,7 +291,7 @@ describe('sweeping', () => {
     mkdirSync(at('live'));
     mkdirSync(at('done'));
     const gone = ['t.json.next', 't.json.next.123456', 'live/result.json.next', 'live/result.json.next.77'];
-    const goneRun = ['done.pid', 'done.exit', 'nobody.pid', 'nobody.exit'].map((name) => `.run/${name}`);
+    const goneRun = ['done.pid', 'done.exit', 'nobody.pid', 'nobody.exit', 'live.void'].map((name) => `.run/${name}`);
     const kept = [
       'T.json.next',
       'x.json.next.old',
