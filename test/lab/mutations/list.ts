@@ -320,4 +320,15 @@ export const mutations: readonly Mutation[] = [
       },
     ],
   },
+  {
+    row: 20,
+    broken: 'a task whose supervisor was adopted, and then refused, is lost',
+    edits: [
+      {
+        file: 'src/lifecycle/look.ts',
+        find: '(entry.orphaned || neverBegan !== undefined)',
+        replace: 'entry.orphaned',
+      },
+    ],
+  },
 ];
