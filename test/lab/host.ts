@@ -28,7 +28,7 @@ export interface FsPlan {
   readonly mode: 'off' | 'count' | 'kill' | 'fault' | 'record';
   /** The call that is meant, counted from 1. */
   readonly at?: number;
-  /** Of `kill`: calls are counted from this launch on (1: the first), and its supervisor is stopped before it has done anything. */
+  /** Of `kill`: calls are counted from this launch on (1: the first), and its supervisor stops itself before it has done anything. */
   readonly late?: number | undefined;
   readonly fault?: Fault;
   /** Whether every later call fails, too. */

@@ -44,6 +44,11 @@ export function isAlive(pid: number): boolean {
   return !['', 'Z', 'X'].includes(state);
 }
 
+/** Whether it stands still, or is no more. */
+export function isAtRest(pid: number): boolean {
+  return !isAlive(pid) || fieldsOf(pid)[0] === 'T';
+}
+
 /** State, parent and so on: what follows the program's name. */
 function fieldsOf(pid: number): string[] {
   const stat = read(`/proc/${pid}/stat`);

@@ -3,10 +3,12 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { checkRecovery } from '../aftermath.js';
-import type { FsPlan, Host } from '../host.js';
+import type { FsPlan } from '../host.js';
 import { checkEnd } from '../killer.js';
-import { type Experiment, type Lab, range, type Trial } from '../lab.js';
-import { supervisors, withArgument } from '../processes.js';
+import { type Experiment, type Lab, range, Trial } from '../lab.js';
+import { isAlive, isAtRest, supervisors, withArgument } from '../processes.js';
+import { Sandbox } from '../sandbox.js';
+import { until } from '../until.js';
 import type { Step } from '../workload.js';
 import { EVERY_CALL, player } from './kills.js';
 
@@ -41,7 +43,7 @@ interface Cut {
   readonly first: number;
   /** Absent: the second host lives. */
   readonly second?: number | undefined;
-  /** The launch whose supervisor is stopped before it does anything; then `first` counts from there. */
+  /** The launch whose supervisor stops before it does anything; then `first` counts from there. */
   readonly late?: number | undefined;
 }
 
@@ -51,7 +53,9 @@ export const cutShort: Experiment = {
   budgetMs: { quick: 5_000, ...EVERY_CALL },
   async run(lab) {
     const cuts: Cut[] = [];
-    for (const script of SCRIPTS) cuts.push(...(await everyCut(lab, script)));
+    await lab.rehearse(async () => {
+      cuts.push(...(await Promise.all(SCRIPTS.map((script) => everyCut(lab, script)))).flat());
+    });
     // A quick lab begins with one that comes late: they are few.
     const shuffled = lab.random.shuffle(cuts);
     const latest = shuffled.findIndex((cut) => cut.late !== undefined);
@@ -62,15 +66,17 @@ export const cutShort: Experiment = {
       if (wasLate) late++;
       return kills;
     });
-    lab.note(`${late} supervisors came late`);
+    lab.note(`${chosen.length} of ${cuts.length} cuts, ${late} supervisors came late`);
   },
 };
 
 /** Every call of the first host, alone and followed by some calls of the second; and every launch with a supervisor that comes late. */
 async function everyCut(lab: Lab, script: Script): Promise<readonly Cut[]> {
   const changes = await countChanges(lab, script);
-  lab.note(`${script.name}: ${changes.first} calls, and ${changes.second} of who takes it up`);
-  const seconds = lab.random.shuffle(range(changes.second)).map((n) => n + 1);
+  const seconds = lab.random
+    .fork(script.name)
+    .shuffle(range(changes.second))
+    .map((n) => n + 1);
   let turn = 0;
   const some = (count: number) => range(count).map(() => seconds[turn++ % seconds.length]!);
   const ofFirst = range(changes.first).flatMap((n) =>
@@ -93,27 +99,28 @@ const host = (trial: Trial, { options }: Script, steps: readonly Step[], fs: Omi
 
 /** How many changes a whole run makes, and one that takes up everything. */
 async function countChanges(lab: Lab, script: Script): Promise<{ first: number; second: number }> {
-  const counts = { first: 0, second: 0 };
-  const count = async (counted: Host) => {
-    await using counting = counted;
+  const count = async (trial: Trial, steps: readonly Step[]) => {
+    await using counting = host(trial, script, steps, { at: Number.MAX_SAFE_INTEGER });
     let said = await counting.next();
     while (!said.closed) said = await counting.next();
     return said.calls as number;
   };
-  const at = Number.MAX_SAFE_INTEGER;
-  await lab.rehearse(async (trial) => {
-    counts.first = await count(host(trial, script, script.steps, { at }));
-  });
-  await lab.rehearse(async (trial) => {
-    const registering = script.steps.filter((step) => step.do === 'process');
-    await using dying = player(trial, { steps: registering, afterwards: 'die', options: script.options });
-    await dying.ended;
-    counts.second = await count(host(trial, script, REST, { at }));
-  });
-  return counts;
+  await using whole = new Sandbox();
+  await using rest = new Sandbox();
+  const [first, second] = await Promise.all([
+    count(new Trial(lab, -1, whole), script.steps),
+    (async () => {
+      const trial = new Trial(lab, -1, rest);
+      const registering = script.steps.filter((step) => step.do === 'process');
+      await using dying = player(trial, { steps: registering, afterwards: 'die', options: script.options });
+      await dying.ended;
+      return count(trial, REST);
+    })(),
+  ]);
+  return { first, second };
 }
 
-/** Answers how many hosts were killed, and whether a supervisor had not come to its first line when its host was. */
+/** Answers how many hosts were killed, and whether a supervisor came late. */
 async function dieTwice(trial: Trial, { script, first, second, late }: Cut) {
   let kills = 0;
   const die = async (steps: readonly Step[], fs: Omit<FsPlan, 'directory' | 'mode'>) => {
@@ -122,20 +129,22 @@ async function dieTwice(trial: Trial, { script, first, second, late }: Cut) {
     if ((await dying.ended) === 'SIGKILL') kills++;
   };
   await die(script.steps, { at: first, late });
-  const wasLate = supervisors(trial.directory).some((id) => !existsSync(join(trial.directory, `.run/${id}.pid`)));
-  const lettingGo = pause(trial.random.pick(LATE_MS)).then(() => letGo(withArgument(`${trial.directory}/.run`)));
+  const lettingGo = late === undefined ? false : letGo(trial);
   if (second !== undefined) await die(REST, { at: second });
   const where = `${script.name}, ${late === undefined ? '' : `late launch ${late}, `}calls ${first} and ${second ?? 'none'}: `;
-  await Promise.all([checkRecovery(trial, where, script.options), lettingGo]);
+  const [, wasLate] = await Promise.all([checkRecovery(trial, where, script.options), lettingGo]);
   return { kills, wasLate };
 }
 
-function letGo(pids: readonly number[]): void {
-  for (const pid of pids) {
-    try {
-      process.kill(pid, 'SIGCONT');
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
-    }
-  }
+/** Lets the supervisor that stopped itself go on, sometime. Answers whether there was one that had done nothing yet. */
+async function letGo(trial: Trial): Promise<boolean> {
+  const runDir = join(trial.directory, '.run');
+  const pids = withArgument(runDir);
+  await until(() => pids.every(isAtRest), 'the supervisors stand still or are done');
+  const stopped = pids.filter(isAlive);
+  const wasLate =
+    stopped.length > 0 && supervisors(trial.directory).some((id) => !existsSync(join(runDir, `${id}.pid`)));
+  await pause(trial.random.pick(LATE_MS));
+  for (const pid of stopped) process.kill(pid, 'SIGCONT');
+  return wasLate;
 }

@@ -23,7 +23,7 @@ const GROUPS = ['a', 'b', 'c'];
 export const queueOutlives: Experiment = {
   row: 19,
   what: 'a queue over kills and closes of its hosts: accepted and not run, run twice, out of order, or too many at once',
-  budgetMs: { quick: 5_000, full: 120_000 },
+  budgetMs: { quick: 5_000, full: 90_000 },
   async run(lab) {
     const size = lab.mode === 'quick' ? QUICK : FULL;
     const counts = { ran: 0, kills: 0, closes: 0 };

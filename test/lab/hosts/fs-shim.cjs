@@ -263,15 +263,14 @@ for (const name of ['close', 'closeSync']) {
     return real[name](fd, ...rest);
   });
 }
-// Both sides of a launch are moments to be killed at, too. With `late` the calls are counted from that launch on, and its supervisor is
-// stopped before its first line: it comes when somebody lets it go on.
-replace(childProcess, 'spawn', (...args) => {
+// Both sides of a launch are moments to be killed at, too. With `late` the calls are counted from that launch on, and its supervisor stops
+// itself before its first line: it goes on when somebody lets it.
+replace(childProcess, 'spawn', (file, args, options) => {
   if (plan.mode === 'kill' && ++count === plan.at && !isBeforeLate()) process.kill(process.pid, 'SIGKILL');
-  const child = realSpawn(...args);
-  if (++launches === plan.late) {
-    process.kill(child.pid, 'SIGSTOP');
-    count = 0;
-  }
+  const isLate = ++launches === plan.late;
+  const stopped = ['-c', 'kill -STOP $$; exec "$0" "$@"', file, ...args];
+  const child = isLate ? realSpawn('/bin/sh', stopped, options) : realSpawn(file, args, options);
+  if (isLate) count = 0;
   if (plan.mode === 'kill' && ++count === plan.at && !isBeforeLate()) process.kill(process.pid, 'SIGKILL');
   return child;
 });
