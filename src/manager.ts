@@ -284,17 +284,22 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
    * Puts the stop on record, signals the whole process tree (or aborts the signal of in-process work), and resolves once the task has ended;
    * at once for one that has. SIGTERM first, SIGKILL after the grace. The first cause on record stays; a shorter `graceMs` of a later call counts.
    *
-   * Throws `TASK_NOT_FOUND`, `INVALID_SPEC` (also for a kind that defines no `stop`), `UNKNOWN_KIND` or `RECORD_UNSUPPORTED`.
+   * `abandon: true` settles a task whose processes can neither be seen nor signalled from here as `lost`, at once and without a stop on record,
+   * since nobody was stopped; `stopReason` says so. Of every other task it is an ordinary stop. Default `false`.
+   *
+   * Throws `TASK_NOT_FOUND`, `INVALID_SPEC` (also for a kind that defines no `stop`), `UNKNOWN_KIND`, `RECORD_UNSUPPORTED` or `OUT_OF_REACH`
+   * (nothing was written).
    */
-  async stopTask(taskId: string, options?: StopOptions): Promise<Task<K>> {
+  async stopTask(taskId: string, options?: StopOptions & { abandon?: boolean | undefined }): Promise<Task<K>> {
     const entry = this.#expect(taskId);
-    const checked = checkOptions(stopFields, options, 'stopTask');
+    const checked = checkOptions({ ...stopFields, abandon: z.boolean().optional() }, options, 'stopTask');
     return this.#task(this.#holder.while(this.#operations.stop(entry, { ...checked, cause: 'user' })));
   }
 
   /**
    * Stops every active task (that the filter means), as `stopTask` does, and resolves with them once all have ended. Foreground tasks
-   * are included unless `includeForeground` is `false`. Tasks of kinds that this manager does not have are passed over.
+   * are included unless `includeForeground` is `false`. Tasks of kinds that this manager does not have, and those whose processes are out of
+   * reach, are passed over.
    */
   async stopAll(options?: StopOptions & { filter?: TaskFilter | undefined }): Promise<readonly Task<K>[]> {
     this.#assertOpen();

@@ -63,6 +63,13 @@ export interface OpenOptions<Kinds extends readonly AnyTaskKind[]> {
    * owners that live. 0 or absent: never, `DIRECTORY_OWNED`.
    */
   foreignOwnerTimeoutMs?: number | undefined;
+  /**
+   * Settles a process as `lost` that lives where this manager can neither see nor signal it (a container that may be gone, another machine) and
+   * left no exit record, in milliseconds of this process's monotonic clock since this manager first found it so. Looked at by each reconcile;
+   * 0: at the first look, before `open` resolves. Minimum 0. Absent: never; it stays `running` until its exit record appears. Only for hosts
+   * that know that such a process cannot live any more: nobody is signalled.
+   */
+  abandonAfterMs?: number | undefined;
 }
 
 /** Checked options, with every default filled in. */
@@ -83,6 +90,7 @@ export interface Settings {
   readonly resumeQueued: boolean;
   readonly recoverProcess: RecoverProcess | undefined;
   readonly foreignOwnerTimeoutMs: number | undefined;
+  readonly abandonAfterMs: number | undefined;
 }
 
 const schema = z.strictObject({
@@ -123,6 +131,7 @@ const schema = z.strictObject({
   resumeQueued: z.boolean().default(true),
   recoverProcess: callable.optional(),
   foreignOwnerTimeoutMs: milliseconds.optional(),
+  abandonAfterMs: milliseconds.optional(),
 });
 
 /** Checks the options of `open`. Throws `INVALID_OPTIONS` naming every problem, before anything was touched. */
@@ -139,6 +148,7 @@ export function parseOptions(options: OpenOptions<readonly AnyTaskKind[]>): Sett
     kinds: parseKinds(kinds),
     ...checkHooks(rest.hooks as Settings['hooks']),
     foreignOwnerTimeoutMs: rest.foreignOwnerTimeoutMs,
+    abandonAfterMs: rest.abandonAfterMs,
     recoverProcess: rest.recoverProcess as RecoverProcess | undefined,
   };
 }

@@ -141,7 +141,7 @@ function isRecoverable({ kind, record, run, working }: Entry): boolean {
   return run !== undefined && kind?.recover !== undefined && record.detached && !working.stop;
 }
 
-/** Without a stop on record work that cannot be stopped is left as it is; what is queued never began, and can be. */
-function canEnd({ kind, record }: Entry): boolean {
-  return kind !== undefined && (record.status === 'queued' || canStop(kind));
+/** Without a stop on record work that cannot be stopped, or not from here, is left as it is; what is queued never began, and can be. */
+function canEnd({ kind, record, outOfReach }: Entry): boolean {
+  return kind !== undefined && !outOfReach && (record.status === 'queued' || canStop(kind));
 }

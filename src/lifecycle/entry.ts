@@ -80,6 +80,8 @@ export class Entry {
   launching: Launching | undefined;
   /** Judged, and not on disk yet. It never changes again. */
   outcome: Outcome | undefined;
+  /** Where its work was last found to live, if that can be neither seen nor signalled from here, and since when (monotonic). */
+  outOfReach: { readonly where: string; readonly since: number } | undefined;
   /** What `recover` answered, until the attempt that it asks for is on record. */
   recovery: { readonly input: unknown } | undefined;
   /** It was pruned: nothing is written of it any more. */

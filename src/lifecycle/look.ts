@@ -3,11 +3,13 @@
  * the reconcile timer, a stop and `open` all come here; none of them judges anything by itself.
  */
 import { isOrphanedLegacy } from '../legacy/index.js';
+import type { OutOfReach } from '../task/kind.js';
 import type { TaskRecord } from '../task/record.js';
 import type { JsonObject } from '../task/types.js';
 import { type Core, isOver, toTaskError } from './core.js';
 import { type Finding, type Found, find, newDetails, record as recordFinding } from './driver.js';
 import type { Entry } from './entry.js';
+import { abandoned, outOfReach } from './out-of-reach.js';
 import type { Recovery } from './recovery.js';
 import { detailPatch, type Settlement } from './settlement.js';
 
@@ -57,7 +59,7 @@ export class Looker {
     if (entry.orphaned && isOrphanedLegacy(entry.record)) return this.#settle(entry, undefined);
     if (entry.orphaned && entry.record.status === 'queued') return this.#bury(entry);
     if (!entry.kind || entry.record.status === 'queued') return 'active';
-    const finding = await find(this.#core, entry);
+    const finding = this.#reached(entry, await find(this.#core, entry));
     if (finding.ended) {
       const { ending, neverBegan } = finding.outcome;
       // A supervisor that was adopted before it came to its first line may turn out to have been refused: nothing ran, whoever owns the task.
@@ -71,6 +73,20 @@ export class Looker {
     }
     if (finding.found) await this.#note(entry, finding.found);
     return 'active';
+  }
+
+  /** Remembers whether the work can be reached. Where it cannot for as long as this host waits, it is abandoned. */
+  #reached(entry: Entry, finding: Finding): Finding {
+    const where = finding.ended ? undefined : (finding.found as Partial<OutOfReach> | undefined)?.outOfReach;
+    const now = this.#core.clock.monotonic();
+    entry.outOfReach = where === undefined ? undefined : { where, since: entry.outOfReach?.since ?? now };
+    if (!entry.outOfReach) return finding;
+    const { abandonAfterMs } = this.#core.settings;
+    if (abandonAfterMs === undefined || now - entry.outOfReach.since < abandonAfterMs) {
+      this.#core.reportOnce(outOfReach(entry), entry.taskId);
+      return finding;
+    }
+    return { ended: true, outcome: abandoned(this.#core, entry, `after ${abandonAfterMs} ms out of reach`) };
   }
 
   /** Nothing of it lives. What never began is queued again; what died with its owner may be taken up again by its kind; the rest is lost. */

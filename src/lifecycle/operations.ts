@@ -88,7 +88,8 @@ export class Operations {
 
   async stopAll(filter: TaskFilter | undefined, request: StopRequest): Promise<TaskRecord[]> {
     const matches = compileFilter(withForeground(filter));
-    const stoppable = ({ kind, view }: Entry) => (!kind?.start || kind.stop !== undefined) && matches(view);
+    const stoppable = ({ kind, view, outOfReach }: Entry) =>
+      (!kind?.start || kind.stop !== undefined) && !outOfReach && matches(view);
     return Promise.all(
       this.#core.table
         .active()

@@ -13,6 +13,7 @@ import type { Deadlines } from './deadlines.js';
 import { type Entry, withdrawn } from './entry.js';
 import { abortReason } from './in-process.js';
 import type { Looker } from './look.js';
+import { abandoned, outOfReach } from './out-of-reach.js';
 import type { Queue } from './queue.js';
 import type { Settlement } from './settlement.js';
 
@@ -28,6 +29,8 @@ export interface StopOptions {
 
 export interface StopRequest extends StopOptions {
   readonly cause: StopCause;
+  /** Work that is out of reach is given up instead. */
+  readonly abandon?: boolean | undefined;
   /** Asked when the task's turn has come: a launch or a detach may have made the stop pointless. Default: it is wanted. */
   readonly isWanted?: () => boolean;
 }
@@ -100,20 +103,32 @@ export class Stopping {
       );
     }
     const graceMs = request.graceMs ?? this.#core.settings.stopGraceMs;
+    const { skipHooks } = entry.unwritten;
     // Before the look: what that finds ended owes no hook either.
     if (request.skipHooks) entry.note({ skipHooks: true });
     await this.#lookFirst(entry);
     // What has ended is never called stopped, even while its outcome cannot be written.
     if (!entry.active || entry.outcome) return;
+    if (entry.outOfReach && request.abandon) return this.#abandon(entry, request);
+    if (entry.outOfReach && isAsked(request)) {
+      if (!skipHooks) delete entry.unwritten.skipHooks;
+      throw outOfReach(entry);
+    }
+    // A deadline goes on record all the same: how work ended that nobody could stop is judged by it.
     await this.#record(entry, request);
     this.#deadlines.clear(entry);
-    if (canStop(kind)) this.#carryOut(entry, graceMs);
+    if (canStop(kind) && !entry.outOfReach) this.#carryOut(entry, graceMs);
+  }
+
+  async #abandon(entry: Entry, { reason }: StopRequest): Promise<void> {
+    const why = reason?.trim() ? `out of reach: ${reason}` : 'out of reach';
+    await this.#settlement.settle(entry, abandoned(this.#core, entry, why));
   }
 
   /** Carries on with a stop that is on record already, and that nobody carries out: the owner that wrote it died. */
   resume(entry: Entry): void {
     const { stop } = entry.working;
-    if (!stop || !entry.kind || !canStop(entry.kind) || !entry.active) return;
+    if (!stop || !entry.kind || !canStop(entry.kind) || !entry.active || entry.outOfReach) return;
     if (entry.launching || this.#campaigns.has(entry) || this.#over.signal.aborted) return;
     const { stopGraceMs } = this.#core.settings;
     const dueIn = stop.requestedAt + stopGraceMs - this.#core.clock.now();
@@ -237,6 +252,11 @@ export class Stopping {
       this.#core.reportOnce(toTaskError(error, 'STORAGE_FAILED', entry.taskId), entry.taskId);
     }
   }
+}
+
+/** Whether somebody asked for this stop and waits for it, rather than a limit of the task. */
+function isAsked({ cause }: StopRequest): boolean {
+  return cause === 'user' || cause === 'shutdown';
 }
 
 /** In-process work always; other work where its kind says how. */

@@ -2,8 +2,8 @@ import { shareProcessTable } from '../store/identity.js';
 import type { OwnerIdentity, ProcessDetails, ProcessTask } from '../task/types.js';
 
 /**
- * Where a task's supervisor lives: `here`, the process table decides; `perished`, the machine it ran on was restarted; `elsewhere`, in
- * another container or on another machine, where only its exit record can be seen.
+ * Where a task's supervisor lives: `here`, the process table decides; `perished`, the machine it ran on was restarted, or its pid namespace is
+ * gone; `elsewhere`, in another container or on another machine, where only its exit record can be seen.
  */
 export type Whereabouts = 'here' | 'perished' | 'elsewhere';
 
@@ -21,6 +21,20 @@ export function whereabouts(task: ProcessTask, self: OwnerIdentity): Whereabouts
   if (!home) return 'perished';
   if (shareProcessTable({ ...self, ...home }, self)) return 'here';
   return home.bootId !== self.bootId && home.hostname === self.hostname ? 'perished' : 'elsewhere';
+}
+
+/** The pid namespace, on this very kernel, in which the supervisor lives; `undefined`: it is on another one. */
+export function namespaceHere(task: ProcessTask, self: OwnerIdentity): string | undefined {
+  const home = homeOf(task);
+  return home?.bootId === self.bootId ? home.pidNamespace : undefined;
+}
+
+/** Where the supervisor lives, for people. */
+export function describeHome(task: ProcessTask, self: OwnerIdentity): string {
+  const home = homeOf(task);
+  if (!home) return 'nobody knows where';
+  const kernel = home.bootId === self.bootId ? 'on this machine' : 'on another machine';
+  return `${kernel}, in the pid namespace ${home.pidNamespace} of the host "${home.hostname}"`;
 }
 
 /** What has to go on record so that the next owner still knows where the supervisor lives. */

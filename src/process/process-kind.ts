@@ -13,18 +13,20 @@ import {
   type AnyTaskKind,
   defineTaskKind,
   type NeverBegan,
+  type OutOfReach,
   type RecoverProcess,
   type StartContext,
 } from '../task/kind.js';
 import { processDetails } from '../task/process-details.js';
 import type { TaskRecord } from '../task/record.js';
 import type { AnyTask, OwnerIdentity, ProcessDetails, ProcessTask } from '../task/types.js';
-import { homeOnRecord, type Whereabouts, whereabouts } from './home.js';
+import { describeHome, homeOnRecord, namespaceHere, type Whereabouts, whereabouts } from './home.js';
 import { type LaunchRequest, launch } from './launch.js';
 import { openProcessTable } from './open-table.js';
 import { attachedOutcome, type ProcessProbe, recordedOutcome, unrecordedOutcome } from './outcome.js';
 import { OutputFile } from './output-file.js';
 import { OutputLimits } from './output-limit.js';
+import { PidNamespaces } from './pid-namespaces.js';
 import { missingEnvironment, type ProcessInput, processSpecReader, recoveredInput } from './process-spec.js';
 import type { ProcessTable } from './process-table.js';
 import { type Claim, claimVoid, ExitWatch, readClaim, readExit, removeRunFiles, removeSettled } from './run-files.js';
@@ -101,6 +103,7 @@ class Processes {
   readonly #table: ProcessTable;
   readonly #limits: OutputLimits;
   readonly #watch: ExitWatch;
+  readonly #namespaces: PidNamespaces;
   readonly #launching = new Set<string>();
   readonly #launches = new Limiter(CONCURRENT_LAUNCHES);
   readonly #works = new Map<string, Work>();
@@ -113,6 +116,7 @@ class Processes {
     this.#options = options;
     this.#layout = layout;
     this.#table = openProcessTable(layout.runDir, clock);
+    this.#namespaces = new PidNamespaces(options.owner.pidNamespace, clock);
     this.#watch = new ExitWatch((taskId) => this.#hint(taskId), onError);
     this.#limits = new OutputLimits(clock, { onExceeded: (taskId) => options.onOutputLimit(taskId), onError });
   }
@@ -163,12 +167,12 @@ class Processes {
     if (this.#launching.has(taskId)) return running;
     const work = this.#workOf(task);
     if (work.end?.code === NOTHING_RAN) await this.#yield(work, task);
-    const where = this.#whereabouts(work, task);
+    const where = await this.#whereabouts(work, task);
     const lives = where === 'here' && (await this.#supervisorLives(work, task)) && !(await isOnlyUs(work, task));
     const exit = await readExit(this.#layout, taskId);
     if (exit) return task.stop && (await isTreeLeft(work, where, task)) ? running : recordedOutcome(task, exit);
     if (lives) return this.#goesOn(work, task);
-    if (where === 'elsewhere') return { state: 'running', details: homeOnRecord(task) };
+    if (where === 'elsewhere') return this.#unreachable(task);
     if (work.end && attached) return attachedOutcome(work.end);
     if (await isTreeLeft(work, where, task)) return this.#goesOn(work, task);
     if (work.end) return unrecordedOutcome(work.end);
@@ -180,9 +184,8 @@ class Processes {
     const { clock } = this.#options;
     const work = this.#workOf(task);
     if (attached) return void (await work.signalSupervisor('SIGKILL'));
-    const where = this.#whereabouts(work, task);
-    if (where === 'perished') return;
-    if (!work.own) await this.#find(work, task, where);
+    if ((await this.#whereabouts(work, task)) !== 'here') return;
+    if (!work.own && !work.sighted) await this.#locate(work, task, await readClaim(this.#layout, task.taskId));
     if (how === 'terminate') {
       await this.#limits.release(task.taskId);
       await terminate(work, clock);
@@ -193,10 +196,7 @@ class Processes {
     work.doomed = true;
     await this.#limits.disarm(task.taskId, { staysFrozen: true });
     await kill(work, clock);
-    // Of a supervisor elsewhere nothing but its record tells that it ended.
-    if (where === 'here' && !this.#afterStop.has(task.taskId)) {
-      this.#later(work, LAST_WORDS_MS, () => killSupervisor(work));
-    }
+    if (!this.#afterStop.has(task.taskId)) this.#later(work, LAST_WORDS_MS, () => killSupervisor(work));
   }
 
   async settled(task: ProcessTask): Promise<void> {
@@ -205,16 +205,17 @@ class Processes {
     this.#cancelLater(taskId);
     this.#works.delete(taskId);
     if (this.#limits.isArmed(taskId)) await this.#limits.disarm(taskId);
-    else if (work && this.#mayBeFrozen(work, task)) await thaw(work, this.#options.clock);
+    else if (work && (await this.#mayBeFrozen(work, task))) await thaw(work, this.#options.clock);
     await removeSettled(this.#layout, taskId, {
       refuseLate: (task.details as { relaunched?: boolean }).relaunched === true,
     });
   }
 
   /** Its command has ended. What that left may have been frozen for what it writes, by a host that was killed before it had a stop on record. */
-  #mayBeFrozen(work: Work, task: ProcessTask): boolean {
+  async #mayBeFrozen(work: Work, task: ProcessTask): Promise<boolean> {
     const maxBytes = limitOf(task);
-    if (work.own || task.stop || maxBytes === undefined || this.#whereabouts(work, task) !== 'here') return false;
+    if (work.own || task.stop || maxBytes === undefined) return false;
+    if ((await this.#whereabouts(work, task)) !== 'here') return false;
     const output = OutputFile.open(this.#layout.outputPath(task.taskId));
     try {
       return (output.size() ?? 0) > maxBytes;
@@ -249,8 +250,35 @@ class Processes {
     return new Work(taskId, { runDir, outputPath: this.#layout.outputPath(taskId) }, this.#table);
   }
 
-  #whereabouts(work: Work, task: ProcessTask): Whereabouts {
-    return work.own ? 'here' : whereabouts(task, this.#options.owner);
+  async #whereabouts(work: Work, task: ProcessTask): Promise<Whereabouts> {
+    if (work.own || work.sighted) return 'here';
+    const { owner } = this.#options;
+    const where = whereabouts(task, owner);
+    const namespace = where === 'elsewhere' ? namespaceHere(task, owner) : undefined;
+    if (namespace === undefined) return where;
+    const state = await this.#namespaces.state(namespace);
+    if (state === 'gone') return 'perished';
+    return state === 'seen' && (await this.#sight(work, task, namespace)) ? 'here' : 'elsewhere';
+  }
+
+  /** Looks for the supervisor in a pid namespace below ours. Recorded pids are those of that namespace: only its command line tells. */
+  async #sight(work: Work, task: ProcessTask, namespace: string): Promise<boolean> {
+    work.sighted = (await work.findSupervisor()) && this.#namespaces.of(work.pid!) === namespace;
+    if (!work.sighted) work.pid = task.details.pid;
+    return work.sighted;
+  }
+
+  /** Nothing but an exit record will tell how it ends. Unless it never began: that can be made certain from anywhere, by taking its right to run. */
+  async #unreachable(task: ProcessTask): Promise<ProcessProbe | (ProcessProbe & OutOfReach)> {
+    const { taskId, details } = task;
+    if (details.pid === null) {
+      const claim = await readClaim(this.#layout, taskId);
+      // On another machine a power cut may have made the disk forget that it began.
+      const nothingLives =
+        namespaceHere(task, this.#options.owner) === undefined ? { state: 'gone' as const } : neverBegan;
+      if (claim === 'void' || (claim === undefined && (await claimVoid(this.#layout, taskId)))) return nothingLives;
+    }
+    return { state: 'running', details: homeOnRecord(task), outOfReach: describeHome(task, this.#options.owner) };
   }
 
   #ended(work: Work, end: SeenEnd): void {
@@ -268,6 +296,7 @@ class Processes {
       this.#watch.begin(this.#layout.runDir);
       if (!work.doomed) await this.#guard(work, task);
     }
+    if (work.sighted) return { state: 'running', details: homeOnRecord(task) };
     return work.pid === task.details.pid ? running : { state: 'running', details: { pid: work.pid } };
   }
 
@@ -292,7 +321,7 @@ class Processes {
    * it first: a supervisor may have been started and not have come to its first line yet.
    */
   async #supervisorLives(work: Work, task: ProcessTask): Promise<boolean> {
-    if (work.own) return work.supervisorLives();
+    if (work.own || work.sighted) return work.supervisorLives();
     // Nothing but a child of our own can live where commands run attached.
     if (attached) return false;
     for (let attempt = 0; attempt < 10; attempt++) {
@@ -321,11 +350,6 @@ class Processes {
     if (claim !== 'unsigned') return this.#believe(work, claim ?? details.pid);
     // It may sign while we look for it, and end after that: the second reading tells.
     return (await work.findSupervisor()) || this.#believe(work, await readClaim(this.#layout, taskId));
-  }
-
-  async #find(work: Work, task: ProcessTask, where: Whereabouts): Promise<void> {
-    if (where === 'elsewhere') await work.findSupervisor();
-    else await this.#locate(work, task, await readClaim(this.#layout, task.taskId));
   }
 
   async #believe(work: Work, pid: Claim | null | undefined): Promise<boolean> {

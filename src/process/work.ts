@@ -26,6 +26,8 @@ export class Work {
   readonly taskId: string;
   /** Set while the supervisor is a child of this process. */
   own = false;
+  /** The supervisor lives in a pid namespace below ours, and was found in our process table: `pid` is the one that it has in ours. */
+  sighted = false;
   /** How our child ended. */
   end: SeenEnd | undefined;
   /** The right to run was taken away before any supervisor had it: nothing ran, and nothing will. */

@@ -98,6 +98,15 @@ export interface NeverBegan {
 }
 
 /**
+ * What the probe of a built-in kind adds to `running` where the work can neither be seen nor signalled from here: where it lives, in words for
+ * people.
+ * @internal
+ */
+export interface OutOfReach {
+  readonly outOfReach: string;
+}
+
+/**
  * Gives the environment of a process that never began: its owner ended while it was queued or being launched, and the values of its `env` are on
  * no record (`task.details.envNames` has the names). Nothing: the task is `lost`. Limited to 30 s.
  */

@@ -24,15 +24,18 @@ export function isTerminal(task: AnyTask): boolean {
   return terminal.has(task.status);
 }
 
-/** How work can be found to have ended: as if with exit 0, as if with another exit, or without a trace. */
-export type Ending = 'completed' | 'failed' | 'gone';
+/**
+ * How work can be found to have ended: as if with exit 0, as if with another exit, or without a trace. `abandoned`: whether it has ended cannot
+ * be known, and somebody who may decided that nobody waits any longer.
+ */
+export type Ending = 'completed' | 'failed' | 'gone' | 'abandoned';
 
 const verdicts: Record<StopCause | 'none', Record<Ending, TerminalStatus>> = {
-  none: { completed: 'completed', failed: 'failed', gone: 'lost' },
-  user: { completed: 'completed', failed: 'killed', gone: 'killed' },
-  shutdown: { completed: 'completed', failed: 'killed', gone: 'killed' },
-  deadline: { completed: 'timed_out', failed: 'timed_out', gone: 'timed_out' },
-  output_limit: { completed: 'killed', failed: 'killed', gone: 'killed' },
+  none: { completed: 'completed', failed: 'failed', gone: 'lost', abandoned: 'lost' },
+  user: { completed: 'completed', failed: 'killed', gone: 'killed', abandoned: 'lost' },
+  shutdown: { completed: 'completed', failed: 'killed', gone: 'killed', abandoned: 'lost' },
+  deadline: { completed: 'timed_out', failed: 'timed_out', gone: 'timed_out', abandoned: 'lost' },
+  output_limit: { completed: 'killed', failed: 'killed', gone: 'killed', abandoned: 'lost' },
 };
 
 /** The one judgement: what an ending means, given the stop that was on record before any signal was sent. */

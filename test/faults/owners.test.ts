@@ -1,8 +1,9 @@
 /* One owner, never robbed: stopped, with a wrong clock, in another pid namespace; and replaced at once when it is dead. */
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { BackgroundTaskManager } from '../../src/index.js';
+import { INITIAL_NAMESPACE } from '../../src/process/pid-namespaces.js';
 import { killAllAfterwards, onDisk, processesWith } from '../helpers/faults.js';
 import { type Host, startHost } from '../helpers/host.js';
 import { openManager } from '../helpers/manager.js';
@@ -178,11 +179,14 @@ describe('an owner with work of every sort', () => {
 
 const unshare = ['--pid', '--fork', '--mount-proc', '--kill-child'];
 const canUnshare = canRun('unshare', ...unshare, 'true');
+const seesAll = canUnshare && readlinkSync('/proc/self/ns/pid') === INITIAL_NAMESPACE;
 
 describe.skipIf(!canUnshare)('an owner in another pid namespace (needs unshare)', () => {
-  /** A host whose process table is its own. */
-  function containedHost(script: string, directory: string): Host & { readonly mark: string } {
-    const wrapper = join(directory, '..', `${directory.split('/').at(-1)}-host.mjs`);
+  let containers = 0;
+  /** A host whose process table is its own. With `outlived` its container lives on when it has ended. */
+  function containedHost(script: string, directory: string, outlived = false): Host & { readonly mark: string } {
+    const wrapper = join(directory, '..', `${directory.split('/').at(-1)}-host-${++containers}.mjs`);
+    const init = outlived ? ['sh', '-c', '"$@"; exec sleep 600', 'sh'] : [];
     const prelude = `import * as holdfast from '${new URL('../../dist/index.js', import.meta.url).href}';
       const { BackgroundTaskManager } = holdfast;
       const directory = process.env.HOST_DIRECTORY;
@@ -190,7 +194,7 @@ describe.skipIf(!canUnshare)('an owner in another pid namespace (needs unshare)'
     writeFileSync(wrapper, prelude + script);
     const host = startHost(
       `const { spawn } = await import('node:child_process');
-       const child = spawn('unshare', ${JSON.stringify([...unshare, process.execPath, wrapper])}, { stdio: ['ignore', 'inherit', 'inherit'] });
+       const child = spawn('unshare', ${JSON.stringify([...unshare, ...init, process.execPath, wrapper])}, { stdio: ['ignore', 'inherit', 'inherit'] });
        child.on('exit', (code) => process.exit(code ?? 1));`,
       directory,
     );
@@ -242,9 +246,65 @@ describe.skipIf(!canUnshare)('an owner in another pid namespace (needs unshare)'
     const manager = await openManager({ directory, stopGraceMs: 100 });
     expect(manager.getTask('ends')).toMatchObject({ status: 'failed', details: { exitCode: 9 } });
     expect(manager.getTask('beats')).toMatchObject({ status: 'lost' });
-    // Judged by its exit record alone, and there is none: adopted, never signalled.
-    expect(manager.getTask('prints')).toMatchObject({ status: 'running' });
+    // Where all of the kernel can be seen, an empty namespace is gone. Elsewhere an exit record could still come: adopted, never signalled.
+    expect(manager.getTask('prints')).toMatchObject({ status: seesAll ? 'lost' : 'running' });
     await manager.close();
+  });
+
+  it('left work in a container that lives: from outside it is found, adopted and stopped', async () => {
+    const directory = home();
+    const host = containedHost(busyHost, directory, true);
+    const pid = await host.next();
+    const insidePid = (mark: string) => processesWith(mark).find((one) => namespacePidOf(one) === pid);
+    process.kill(await until(() => insidePid(host.mark)), 'SIGKILL');
+    await until(() => insidePid(host.mark) === undefined);
+    const manager = await openManager({ directory, stopGraceMs: 10_000 });
+    expect([...manager.status().lastReconcile!.report.adopted].sort()).toEqual(['ends', 'prints']);
+    writeFileSync(join(directory, '.gate'), '');
+    expect(await manager.waitForTask('ends')).toMatchObject({ status: 'failed', details: { exitCode: 9 } });
+    // The next owner finds it, too: where it lives is on record.
+    await manager.close();
+    const next = await openManager({ directory, stopGraceMs: 10_000 });
+    expect(await next.stopTask('prints', { reason: 'enough' })).toMatchObject({
+      status: 'killed',
+      details: { signal: 'SIGTERM' },
+      stopReason: 'enough',
+    });
+    await next.close();
+    expect(processesWith(`${directory}/.run`)).toEqual([]);
+  });
+
+  it('left work in a container beside this one: it is out of reach until it is abandoned, or ends', async () => {
+    const directory = home();
+    const first = containedHost(busyHost, directory, true);
+    const pid = await first.next();
+    process.kill(await until(() => processesWith(first.mark).find((one) => namespacePidOf(one) === pid)), 'SIGKILL');
+    const second = containedHost(
+      `let manager;
+       for (;;) {
+         manager = await BackgroundTaskManager.open({ directory, fsync: false, reconcileIntervalMs: 20 }).catch((error) => { if (error.code !== 'DIRECTORY_OWNED') throw error; });
+         if (manager) break;
+         await new Promise((resolve) => setTimeout(resolve, 20));
+       }
+       manager.on('error', () => {});
+       const status = (taskId) => manager.getTask(taskId).status;
+       say([status('beats'), status('prints'), status('ends')]);
+       const refused = await manager.stopTask('prints').catch((error) => error);
+       say([refused.code, refused.message]);
+       await manager.waitForTask('ends');
+       say([manager.getTask('ends').details.exitCode, (await manager.stopTask('prints', { abandon: true })).status]);
+       await manager.close({ tasks: 'stop' });`,
+      directory,
+    );
+    expect(await second.next()).toEqual(['lost', 'running', 'running']);
+    const [code, message] = await second.next();
+    expect(code).toBe('OUT_OF_REACH');
+    expect(message).toMatch(/on this machine, in the pid namespace pid:\[\d+\] of the host/);
+    writeFileSync(join(directory, '.gate'), '');
+    expect(await second.next()).toEqual([9, 'lost']);
+    expect(await second.ended, second.stderr()).toBe(0);
+    // Nobody was signalled.
+    expect(processesWith(`${directory}/.run`).length).toBeGreaterThan(0);
   });
 });
 

@@ -1,8 +1,18 @@
 /* How a process ended, as the host that started it, the one after it, and the one after a crash find out. */
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { INITIAL_NAMESPACE } from '../../src/process/pid-namespaces.js';
 import { isAlive, ProcessLab, spawned, stateOf, stopping } from '../helpers/process.js';
 import { until } from '../helpers/wait.js';
 
@@ -222,21 +232,51 @@ describe('a host that died during the launch', () => {
 describe('a supervisor that lives elsewhere', () => {
   const home = { hostname: 'elsewhere', bootId: 'another boot' };
 
+  /** A host in a container: it sees nothing but its own pid namespace. */
+  const contained = { pidNamespace: 'pid:[2]' };
+
   it('is judged by its record alone', async () => {
-    const lab = new ProcessLab();
+    const lab = new ProcessLab({ owner: contained });
     const task = lab.task({ pid: process.pid }, { owner: { ...lab.owner, pidNamespace: 'pid:[1]' } });
     const { hostname, bootId } = lab.owner;
     const details = { supervisorHome: { hostname, bootId, pidNamespace: 'pid:[1]' } };
-    expect(await lab.probe(task)).toEqual({ state: 'running', details });
+    const outOfReach = `on this machine, in the pid namespace pid:[1] of the host "${hostname}"`;
+    expect(await lab.probe(task)).toEqual({ state: 'running', details, outOfReach });
     expect(existsSync(lab.layout.pidPath(task.taskId))).toBe(false);
     // After the adoption the owner is another one, but the supervisor is still where it was.
     const adopted = { ...task, owner: lab.owner, details: { ...task.details, ...details } };
-    expect(await lab.probe(adopted)).toEqual({ state: 'running', details });
+    expect(await lab.probe(adopted)).toEqual({ state: 'running', details, outOfReach });
     await lab.stop(stopping(adopted), 'kill');
     writeFileSync(lab.layout.exitPath(task.taskId), '3\n');
     expect(await lab.probe(stopping(adopted))).toMatchObject({ state: 'failed', details: { exitCode: 3 } });
     const far = lab.task({ pid: process.pid }, { owner: { ...lab.owner, ...home } });
-    expect(await lab.probe(far)).toMatchObject({ state: 'running' });
+    expect(await lab.probe(far)).toMatchObject({
+      state: 'running',
+      outOfReach: 'on another machine, in the pid namespace pid:[2] of the host "elsewhere"',
+    });
+  });
+
+  it.skipIf(readlinkSync('/proc/self/ns/pid') !== INITIAL_NAMESPACE)(
+    'ended for certain where we see the whole kernel, and nobody is in its pid namespace',
+    async () => {
+      const lab = new ProcessLab();
+      const task = lab.task({ pid: process.pid }, { owner: { ...lab.owner, pidNamespace: 'pid:[1]' } });
+      expect(await lab.probe(task)).toEqual({ state: 'gone' });
+      writeFileSync(lab.layout.exitPath(task.taskId), '0\n');
+      expect(await lab.probe(task)).toMatchObject({ state: 'completed' });
+    },
+  );
+
+  it('never begins, where nothing says that it did: its right to run is taken', async () => {
+    const lab = new ProcessLab({ owner: contained });
+    const near = lab.task({}, { owner: { ...lab.owner, pidNamespace: 'pid:[1]' } });
+    expect(await lab.probe(near)).toMatchObject({ state: 'gone', neverBegan: true });
+    expect(readFileSync(lab.layout.pidPath(near.taskId), 'utf8')).toBe('void\n');
+    const far = lab.task({}, { owner: { ...lab.owner, ...home } });
+    expect(await lab.probe(far)).toEqual({ state: 'gone' });
+    const begun = lab.task({}, { owner: { ...lab.owner, ...home } });
+    writeFileSync(lab.layout.pidPath(begun.taskId), '7\n');
+    expect(await lab.probe(begun)).toMatchObject({ state: 'running', outOfReach: expect.any(String) });
   });
 
   it('ended for certain when this machine was restarted', async () => {
