@@ -24,6 +24,7 @@ export type {
   RecoverProcess,
   Run,
   RunContext,
+  SameTask,
   StartContext,
   Task,
   TaskKind,
@@ -32,15 +33,20 @@ export type {
 } from './task/kind.js';
 export { defineTaskKind } from './task/kind.js';
 export type { FunctionSpec, ProcessSpec, Slot, SpecBase, SpecNamed, SpecOfKind } from './task/spec.js';
-export { isTerminal, isTerminalStatus } from './task/status.js';
+export { isFailed, isTerminal, isTerminalStatus, isWaiting } from './task/status.js';
 export type {
   ActiveStatus,
   AnyTask,
   Awaitable,
+  Ended,
+  Failed,
   FunctionTask,
   HookState,
   JsonObject,
   JsonValue,
+  KindField,
+  OtherKind,
+  OtherTask,
   OwedDelivery,
   OwnerIdentity,
   ProcessDetails,
@@ -50,10 +56,12 @@ export type {
   StopCause,
   TaskError,
   TaskOf,
+  TaskRef,
   TaskStatus,
   TaskStop,
   TerminalStatus,
   UnknownKind,
   UnknownTask,
+  Waiting,
   WaitingFor,
 } from './task/types.js';

@@ -18,11 +18,10 @@ import type { OutputWindow, ReadOutputOptions } from './output/types.js';
 import { openFileStore } from './store/file-store.js';
 import { count, milliseconds } from './task/fields.js';
 import { checkOptions, filterFields, type TaskFilter } from './task/filter.js';
-import { assertTaskId } from './task/id.js';
-import type { AnyTaskKind, KindName, Task, TaskNamed } from './task/kind.js';
-import { show } from './task/problems.js';
+import { taskIdOf } from './task/id.js';
+import type { AnyTaskKind, KindName, SameTask, Task, TaskNamed } from './task/kind.js';
 import type { FunctionSpec, ProcessSpec, Slot, SpecNamed } from './task/spec.js';
-import type { Awaitable, FunctionTask, HookState, JsonValue, OwnerIdentity } from './task/types.js';
+import type { Awaitable, FunctionTask, HookState, JsonValue, OwnerIdentity, TaskRef } from './task/types.js';
 
 /** What `status()` gives: counts, slots, the last pass, and who this manager is. */
 export interface ManagerStatus {
@@ -50,6 +49,7 @@ function lostDirectory(owner: OwnerIdentity | null): BackgroundTaskError {
 type AnyEvent<E> = { [N in keyof E]: [event: N, payload: E[N]] }[keyof E];
 
 const waitFields = { timeoutMs: milliseconds.optional(), signal: z.instanceof(AbortSignal).optional() };
+const taskRefs = z.array(z.custom<TaskRef>(() => true));
 const filterField = { filter: z.strictObject(filterFields).optional() };
 const stopFields = {
   reason: z.string().optional(),
@@ -109,7 +109,8 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
     const hub = new EventHub();
     hub.hold();
     const holder = new Holder();
-    const { directory, fsync, foreignOwnerTimeoutMs } = settings;
+    const { directory, fsync, foreignOwnerTimeoutMs, waitForOwnerMs, signal } = settings;
+    signal?.throwIfAborted();
     let manager: BackgroundTaskManager<any> | undefined;
     // The directory may be taken over while it is being opened.
     let fence: { readonly owner: OwnerIdentity | null } | undefined;
@@ -118,6 +119,8 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
         directory,
         fsync,
         foreignOwnerTimeoutMs,
+        waitForOwnerMs,
+        signal,
         clock,
         parse: createParser(settings.legacyShapes),
         onFenced: (owner) => {
@@ -197,11 +200,14 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
     return this.#engine.slots.reserve(group);
   }
 
-  /** The task, from memory; `undefined` where there is none of this id. Throws `INVALID_TASK_ID`. */
-  getTask(taskId: string): Task<K> | undefined {
+  /**
+   * The task as it is now, from memory; `undefined` where there is none of this id. Throws `INVALID_TASK_ID`.
+   *
+   * Like every call that takes a task, it takes its id or the task itself, as any snapshot has it; then the answer keeps its type.
+   */
+  getTask<T extends TaskRef>(task: T): SameTask<K, T> | undefined {
     this.#assertOpen();
-    assertTaskId(taskId);
-    return this.#core.table.get(taskId)?.view as Task<K> | undefined;
+    return this.#core.table.get(taskIdOf(task))?.view as SameTask<K, T> | undefined;
   }
 
   /**
@@ -223,32 +229,40 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
    * Changes the host's own words about a task, at any time, also after its end: `description` replaces, `metadata` is merged key by key.
    * Durable when it resolves; `task:updated`. Throws `INVALID_SPEC`, `TASK_NOT_FOUND`, `RECORD_UNSUPPORTED` or `STORAGE_FAILED`.
    */
-  async updateTask(
-    taskId: string,
+  async updateTask<T extends TaskRef>(
+    task: T,
     patch: { description?: string | undefined; metadata?: object | undefined },
-  ): Promise<Task<K>> {
-    const entry = this.#expect(taskId);
+  ): Promise<SameTask<K, T>> {
+    const entry = this.#expect(task);
     const fields = { description: z.string().optional(), metadata: z.unknown().optional() };
     return this.#task(this.#operations.update(entry, checkOptions(fields, patch, 'updateTask')));
   }
 
-  /** Resolves with the task once it has ended, or as it stands when the time is up. The wait never touches the task. Throws `TASK_NOT_FOUND`. */
-  async waitForTask(taskId: string, options?: WaitOptions): Promise<Task<K>> {
-    return this.#task(
-      this.#operations.waitForTask(this.#expect(taskId), checkOptions(waitFields, options, 'waitForTask')),
-    );
+  /**
+   * Resolves with the task once it has ended, or as it stands when the time is up; with `orWaiting: true` also once it waits for an answer, at
+   * once where it does already. The wait never touches the task. Throws `TASK_NOT_FOUND`.
+   */
+  async waitForTask<T extends TaskRef>(
+    task: T,
+    options?: WaitOptions & { orWaiting?: boolean | undefined },
+  ): Promise<SameTask<K, T>> {
+    const fields = { ...waitFields, orWaiting: z.boolean().optional() };
+    return this.#task(this.#operations.waitForTask(this.#expect(task), checkOptions(fields, options, 'waitForTask')));
   }
 
   /**
    * Resolves with the first of these tasks that has ended; where none are named, of those that are active now. `undefined`: the time was
    * up, or there was nothing to wait for. Throws `TASK_NOT_FOUND`.
    */
-  async waitForAny(taskIds?: readonly string[], options?: WaitOptions): Promise<Task<K> | undefined> {
+  async waitForAny<T extends TaskRef = string>(
+    tasks?: readonly T[],
+    options?: WaitOptions,
+  ): Promise<SameTask<K, T> | undefined> {
     this.#assertOpen();
-    const ids = taskIds && checkOptions({ taskIds: z.array(z.string()) }, { taskIds }, 'waitForAny').taskIds;
-    const entries = ids?.map((taskId) => this.#expect(taskId));
+    const named = tasks && checkOptions({ tasks: taskRefs }, { tasks }, 'waitForAny').tasks;
+    const entries = named?.map((task) => this.#expect(task));
     return this.#operations.waitForAny(entries, checkOptions(waitFields, options, 'waitForAny')) as Promise<
-      Task<K> | undefined
+      SameTask<K, T> | undefined
     >;
   }
 
@@ -265,19 +279,16 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
    * Resolves when a foreground task leaves the foreground: how it was detached, or that it ended there. A task that was never in
    * the foreground is `'detached'` while it is active and `'terminal'` after that. Rejects with a `TimeoutError` when the time is up. Throws `TASK_NOT_FOUND`.
    */
-  async waitForRelease(
-    taskId: string,
-    options?: WaitOptions,
-  ): Promise<'detached' | 'detached_by_timeout' | 'terminal'> {
-    return this.#operations.waitForRelease(this.#expect(taskId), checkOptions(waitFields, options, 'waitForRelease'));
+  async waitForRelease(task: TaskRef, options?: WaitOptions): Promise<'detached' | 'detached_by_timeout' | 'terminal'> {
+    return this.#operations.waitForRelease(this.#expect(task), checkOptions(waitFields, options, 'waitForRelease'));
   }
 
   /**
    * Sends a foreground task to the background: from then on it counts as a running task (it is never refused) and owes its hooks. A task
    * that is detached or has ended stays as it is. Throws `TASK_NOT_FOUND`, `UNKNOWN_KIND`, `RECORD_UNSUPPORTED` or `STORAGE_FAILED`.
    */
-  async detachTask(taskId: string): Promise<Task<K>> {
-    return this.#task(this.#engine.foreground.detach(this.#expect(taskId), false));
+  async detachTask<T extends TaskRef>(task: T): Promise<SameTask<K, T>> {
+    return this.#task(this.#engine.foreground.detach(this.#expect(task), false));
   }
 
   /**
@@ -290,8 +301,11 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
    * Throws `TASK_NOT_FOUND`, `INVALID_SPEC` (also for a kind that defines no `stop`), `UNKNOWN_KIND`, `RECORD_UNSUPPORTED` or `OUT_OF_REACH`
    * (nothing was written).
    */
-  async stopTask(taskId: string, options?: StopOptions & { abandon?: boolean | undefined }): Promise<Task<K>> {
-    const entry = this.#expect(taskId);
+  async stopTask<T extends TaskRef>(
+    task: T,
+    options?: StopOptions & { abandon?: boolean | undefined },
+  ): Promise<SameTask<K, T>> {
+    const entry = this.#expect(task);
     const checked = checkOptions({ ...stopFields, abandon: z.boolean().optional() }, options, 'stopTask');
     return this.#task(this.#holder.while(this.#operations.stop(entry, { ...checked, cause: 'user' })));
   }
@@ -311,18 +325,18 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
    * Answers a task that is `waiting`. The answer is checked and durable before the work sees it. Throws `TASK_NOT_WAITING`,
    * `INVALID_INPUT` (the task goes on waiting), `TASK_NOT_FOUND` or `STORAGE_FAILED`.
    */
-  async provideInput(taskId: string, value: JsonValue): Promise<Task<K>> {
-    return this.#task(this.#operations.provideInput(this.#expect(taskId), value));
+  async provideInput<T extends TaskRef>(task: T, value: JsonValue): Promise<SameTask<K, T>> {
+    return this.#task(this.#operations.provideInput(this.#expect(task), value));
   }
 
   /** A part of the task's output; at most 64 KiB unless told. A character is never split. No output yet: empty, size 0. Throws `TASK_NOT_FOUND` or `INVALID_SPEC`. */
-  async readOutput(taskId: string, options?: ReadOutputOptions): Promise<OutputWindow> {
-    return this.#operations.readOutput(this.#expect(taskId), options);
+  async readOutput(task: TaskRef, options?: ReadOutputOptions): Promise<OutputWindow> {
+    return this.#operations.readOutput(this.#expect(task), options);
   }
 
   /** What the work returned, from the record, or from its own file where it was too large for one. `undefined`: nothing. Throws `TASK_NOT_FOUND`. */
-  async readResult(taskId: string): Promise<JsonValue | undefined> {
-    return this.#operations.readResult(this.#expect(taskId));
+  async readResult(task: TaskRef): Promise<JsonValue | undefined> {
+    return this.#operations.readResult(this.#expect(task));
   }
 
   /**
@@ -330,10 +344,10 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
    * Aborting `signal` rejects with its reason. Throws `TASK_NOT_FOUND` or `INVALID_SPEC` at the first step.
    */
   async *followOutput(
-    taskId: string,
+    task: TaskRef,
     options?: { offset?: number | undefined; signal?: AbortSignal | undefined },
   ): AsyncGenerator<string, void, undefined> {
-    const entry = this.#expect(taskId);
+    const entry = this.#expect(task);
     const { offset, signal } = checkOptions(
       { offset: count.optional(), signal: waitFields.signal },
       options,
@@ -362,18 +376,18 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
    * Starts a fresh set of attempts: for one hook, or for every failed one of the task. Throws `TASK_NOT_FOUND`, `UNKNOWN_HOOK`,
    * `INVALID_SPEC` (the task has not ended) or `STORAGE_FAILED`.
    */
-  async redeliver(taskId: string, name?: string): Promise<Task<K>> {
-    return this.#task(this.#engine.outbox.redeliver(this.#expect(taskId).taskId, name));
+  async redeliver<T extends TaskRef>(task: T, name?: string): Promise<SameTask<K, T>> {
+    return this.#task(this.#engine.outbox.redeliver(this.#expect(task).taskId, name));
   }
 
   /** Withdraws a delivery, also while the task still runs; an attempt under way is aborted. Throws `TASK_NOT_FOUND`, `UNKNOWN_HOOK` or `STORAGE_FAILED`. */
-  async skipHook(taskId: string, name: string): Promise<Task<K>> {
-    return this.#task(this.#engine.outbox.skip(this.#expect(taskId).taskId, name));
+  async skipHook<T extends TaskRef>(task: T, name: string): Promise<SameTask<K, T>> {
+    return this.#task(this.#engine.outbox.skip(this.#expect(task).taskId, name));
   }
 
   /** Says that a delivery arrived: how a `'pull'` hook's debts are paid. Throws `TASK_NOT_FOUND`, `UNKNOWN_HOOK`, `INVALID_SPEC` (the task has not ended) or `STORAGE_FAILED`. */
-  async acknowledge(taskId: string, name: string): Promise<Task<K>> {
-    return this.#task(this.#engine.outbox.acknowledge(this.#expect(taskId).taskId, name));
+  async acknowledge<T extends TaskRef>(task: T, name: string): Promise<SameTask<K, T>> {
+    return this.#task(this.#engine.outbox.acknowledge(this.#expect(task).taskId, name));
   }
 
   /** The deliveries of ended tasks, in any state unless one is named. */
@@ -394,16 +408,12 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
     return this.#engine.reconciler.reconcile();
   }
 
-  /** Removes ended tasks and their output, and resolves with their ids; `task:pruned` for each. Throws `INVALID_SPEC` or `STORAGE_FAILED`. */
+  /** Removes ended tasks and their output, and resolves with their ids; `task:pruned` for each. Throws `INVALID_SPEC`, `INVALID_TASK_ID` or `STORAGE_FAILED`. */
   async pruneTasks(options?: PruneOptions): Promise<readonly string[]> {
     this.#assertOpen();
-    return this.#engine.retention.prune(
-      checkOptions(
-        { olderThanMs: milliseconds.optional(), keep: count.optional(), ...filterField },
-        options,
-        'pruneTasks',
-      ),
-    );
+    const fields = { olderThanMs: milliseconds.optional(), keep: count.optional(), taskIds: taskRefs.optional() };
+    const { taskIds, ...rest } = checkOptions({ ...fields, ...filterField }, options, 'pruneTasks');
+    return this.#engine.retention.prune({ ...rest, taskIds: taskIds?.map(taskIdOf) });
   }
 
   /** How the manager stands, from memory. */
@@ -471,15 +481,12 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
     this.#closing.assertOpen();
   }
 
-  #expect(taskId: string) {
+  #expect(task: unknown) {
     this.#assertOpen();
-    if (typeof taskId !== 'string')
-      throw new BackgroundTaskError('INVALID_TASK_ID', `expected a task id, got ${show(taskId)}`);
-    assertTaskId(taskId);
-    return this.#core.table.expect(taskId);
+    return this.#core.table.expect(taskIdOf(task));
   }
 
-  async #task(promise: Promise<unknown>): Promise<Task<K>> {
-    return (await promise) as Task<K>;
+  async #task<T>(promise: Promise<unknown>): Promise<SameTask<K, T>> {
+    return (await promise) as SameTask<K, T>;
   }
 }

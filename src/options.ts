@@ -70,6 +70,14 @@ export interface OpenOptions<Kinds extends readonly AnyTaskKind[]> {
    * that know that such a process cannot live any more: nobody is signalled.
    */
   abandonAfterMs?: number | undefined;
+  /**
+   * How long `open` waits, in milliseconds from its call, for an owner that lives (or of which that cannot be told) to give the directory up or
+   * to die, before it throws `DIRECTORY_OWNED`. Where several wait, one gets the directory, and the others wait for that one until their own
+   * time is up. `open` holds the process meanwhile. 0 or absent: it does not wait.
+   */
+  waitForOwnerMs?: number | undefined;
+  /** Aborting it ends that wait: `open` rejects with its reason, and has touched nothing. Once the directory is owned it means nothing any more. */
+  signal?: AbortSignal | undefined;
 }
 
 /** Checked options, with every default filled in. */
@@ -91,6 +99,8 @@ export interface Settings {
   readonly recoverProcess: RecoverProcess | undefined;
   readonly foreignOwnerTimeoutMs: number | undefined;
   readonly abandonAfterMs: number | undefined;
+  readonly waitForOwnerMs: number;
+  readonly signal: AbortSignal | undefined;
 }
 
 const schema = z.strictObject({
@@ -132,6 +142,8 @@ const schema = z.strictObject({
   recoverProcess: callable.optional(),
   foreignOwnerTimeoutMs: milliseconds.optional(),
   abandonAfterMs: milliseconds.optional(),
+  waitForOwnerMs: milliseconds.default(0),
+  signal: z.instanceof(AbortSignal).optional(),
 });
 
 /** Checks the options of `open`. Throws `INVALID_OPTIONS` naming every problem, before anything was touched. */
@@ -149,6 +161,7 @@ export function parseOptions(options: OpenOptions<readonly AnyTaskKind[]>): Sett
     ...checkHooks(rest.hooks as Settings['hooks']),
     foreignOwnerTimeoutMs: rest.foreignOwnerTimeoutMs,
     abandonAfterMs: rest.abandonAfterMs,
+    signal: rest.signal,
     recoverProcess: rest.recoverProcess as RecoverProcess | undefined,
   };
 }

@@ -1,12 +1,20 @@
 /* What can be done with a directory without a manager: read it without owning it, and bring records in. */
+import { realpath } from 'node:fs/promises';
+import { z } from 'zod';
 import { systemClock } from './clock.js';
+import { judgeRecords } from './judge.js';
 import { fits, type ImportReport, importRecords } from './legacy/import.js';
 
 import { createParser } from './legacy/index.js';
+import { storageFailed } from './store/failure.js';
 import { type FileStore, openFileStore, readRecords } from './store/file-store.js';
+import { directoryPath } from './store/folders.js';
+import { Layout } from './store/layout.js';
+import { readOwner } from './store/read-owner.js';
+import { checkOptions } from './task/filter.js';
 import { jsonBytes } from './task/json.js';
 import { MAX_RESULT_BYTES, nextRevision, type TaskRecord } from './task/record.js';
-import type { UnknownTask } from './task/types.js';
+import type { OwnerIdentity, UnknownTask } from './task/types.js';
 
 /** What `readTasks` found. */
 export interface ReadReport {
@@ -14,16 +22,46 @@ export interface ReadReport {
   readonly tasks: readonly UnknownTask[];
   /** What could not be read, and why; it stays where it is. */
   readonly rejected: readonly { readonly path: string; readonly reason: string }[];
+  /**
+   * Who holds the directory, and whether that lives (`'unknown'`: it runs where nobody here can see it). `null`: nobody, because none ever did or
+   * the last one gave it up.
+   */
+  readonly owner: { readonly identity: OwnerIdentity; readonly alive: boolean | 'unknown' } | null;
 }
 
 /**
  * Reads the records of a directory without owning it, for dashboards and command lines; a manager may be writing at the same time.
- * Nothing is moved, settled or changed. Throws `STORAGE_FAILED` for a directory that cannot be read.
+ * Nothing is moved, settled or changed. `judge: true`: each active process is looked at as an owner would, so that one which ended while no
+ * manager lived is shown as it ended, with its exit code and the time of its end; `lost` only where it provably ran and is provably gone.
+ * What cannot be told, and tasks of other kinds, are shown as they are on record. Default `false`.
+ *
+ * Throws `STORAGE_FAILED` for a directory that cannot be read, and `INVALID_SPEC`.
  */
-export async function readTasks(directory: string | URL): Promise<ReadReport> {
-  const { records, rejected } = await readRecords(directory, createParser([]));
-  const tasks = [...records].sort((a, b) => b.createdAt - a.createdAt || (a.taskId < b.taskId ? 1 : -1));
-  return { tasks: tasks as unknown as UnknownTask[], rejected };
+export async function readTasks(
+  directory: string | URL,
+  options?: { judge?: boolean | undefined },
+): Promise<ReadReport> {
+  const { judge } = checkOptions({ judge: z.boolean().optional() }, options, 'readTasks');
+  const parse = createParser([]);
+  const { records, rejected } = await readRecords(directory, parse);
+  const layout = await layoutOf(directory);
+  const { owner, unreadable } = await readOwner(layout.ownerDir).catch((error: unknown) => {
+    throw storageFailed(`cannot tell who owns ${layout.directory}`, error);
+  });
+  const isOwned = (owner !== null && owner.alive !== false) || unreadable !== undefined;
+  const found = judge ? await judgeRecords(records, { layout, parse, isOwned }) : [...records];
+  const tasks = found.sort((a, b) => b.createdAt - a.createdAt || (a.taskId < b.taskId ? 1 : -1));
+  const unread =
+    unreadable === undefined ? [] : [{ path: unreadable, reason: 'the owner of the directory cannot be read from it' }];
+  return { tasks: tasks as unknown as UnknownTask[], rejected: [...rejected, ...unread], owner };
+}
+
+async function layoutOf(directory: string | URL): Promise<Layout> {
+  try {
+    return new Layout(await realpath(directoryPath(directory)));
+  } catch (error) {
+    throw storageFailed(`cannot read the directory ${String(directory)}`, error);
+  }
 }
 
 /**

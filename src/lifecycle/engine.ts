@@ -87,7 +87,7 @@ export class Engine {
     this.looker = new Looker(core, this.settlement, recovery);
     this.stopping = new Stopping(core, this.looker, this.settlement, this.queue, this.#deadlines);
     this.foreground = new Foreground(core, this.slots, this.#deadlines, (entry) => this.looker.lookNow(entry));
-    this.retention = new Retention(core);
+    this.retention = new Retention(core, () => this.#inBackground(this.retention.enforce()));
     this.outbox = this.#createOutbox();
     this.reconciler = new Reconciler(core, {
       candidates: () => this.#candidates(),
@@ -217,6 +217,7 @@ export class Engine {
     this.#secondLooks.clear();
     this.stopping.close();
     this.#deadlines.clearAll();
+    this.retention.close();
     this.#progress.forgetAll();
   }
 
@@ -283,7 +284,7 @@ export class Engine {
     this.#inBackground(this.retention.enforce(), entry.taskId);
   }
 
-  #inBackground(work: Promise<unknown>, taskId: string): void {
+  #inBackground(work: Promise<unknown>, taskId?: string): void {
     const watched = work
       .catch((error: unknown) => {
         // Given up because the manager ended: its callers are told that.

@@ -43,9 +43,12 @@ export class Operations {
     );
   }
 
-  waitForTask(entry: Entry, options: WaitOptions): Promise<TaskRecord> {
-    const ended = () => (entry.active ? undefined : entry.view);
-    return this.#core.waits.until([entry.taskId], ended, options, () => entry.view);
+  waitForTask(
+    entry: Entry,
+    { orWaiting, ...options }: WaitOptions & { orWaiting?: boolean | undefined },
+  ): Promise<TaskRecord> {
+    const over = () => (!entry.active || (orWaiting && entry.record.status === 'waiting') ? entry.view : undefined);
+    return this.#core.waits.until([entry.taskId], over, options, () => entry.view);
   }
 
   async waitForAny(named: readonly Entry[] | undefined, options: WaitOptions): Promise<TaskRecord | undefined> {

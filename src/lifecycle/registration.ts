@@ -172,6 +172,7 @@ export class Registration {
       endedAt: null,
       ...(spec.timeoutMs && { timeoutMs: spec.timeoutMs }),
       ...(spec.queueTimeoutMs && { queueTimeoutMs: spec.queueTimeoutMs }),
+      ...(spec.ttlMs !== undefined && { ttlMs: spec.ttlMs }),
       ...(spec.group !== undefined && { group: spec.group }),
       ...(spec.idempotencyKey !== undefined && {
         idempotencyKey: spec.idempotencyKey,

@@ -1,8 +1,10 @@
 import { Slices, sortInSlices } from '../store/slices.js';
 import { compileFilter, type TaskFilter, withForeground } from '../task/filter.js';
 import { isSupported, type TaskRecord } from '../task/record.js';
+import type { TaskRef } from '../task/types.js';
 import type { Core } from './core.js';
 import type { Entry } from './entry.js';
+import { Expiry } from './expiry.js';
 
 /** Which ended tasks to remove; all given conditions must hold. Tasks with an owed or failed hook are never removed. */
 export interface PruneOptions {
@@ -10,11 +12,16 @@ export interface PruneOptions {
   olderThanMs?: number | undefined;
   /** The newest n ended tasks stay, whatever they are. Default 0. */
   keep?: number | undefined;
+  /**
+   * Only these tasks. One that is active, or whose hook is owed or failed, is left; one that is not there (any more) is passed over: what the
+   * call is to bring about is so already. Absent: any task.
+   */
+  taskIds?: readonly TaskRef[] | undefined;
   /** Foreground tasks are included unless `includeForeground` is `false`. */
   filter?: TaskFilter | undefined;
 }
 
-/** Removes ended tasks, by request and by the limits of `retention`. The output goes first, the record last. */
+/** Removes ended tasks: by request, by the limits of `retention`, and by their own `ttlMs`. The output goes first, the record last. */
 export class Retention {
   readonly #core: Core;
   /** Ended tasks, in the order of their end, so that a limit is kept without visiting them all. */
@@ -22,23 +29,43 @@ export class Retention {
   #enforcing: Promise<void> | undefined;
   #again = false;
 
-  constructor(core: Core) {
+  readonly #expiry: Expiry;
+
+  /** `onDue` is called when a task's time to live is over: it is to call `enforce`. */
+  constructor(core: Core, onDue: () => void) {
     this.#core = core;
+    this.#expiry = new Expiry(core.clock, onDue);
   }
 
   /** A task ended, or was loaded ended. */
   ended(entry: Entry): void {
-    (entry.record.detached ? this.#ended.detached : this.#ended.foreground).add(entry);
+    const { record } = entry;
+    (record.detached ? this.#ended.detached : this.#ended.foreground).add(entry);
+    if (record.ttlMs !== undefined) this.#expiry.add(entry, endOf(record) + record.ttlMs);
   }
 
-  async prune({ olderThanMs = 0, keep = 0, filter }: PruneOptions): Promise<string[]> {
+  /** Nothing is removed by time any more. */
+  close(): void {
+    this.#expiry.close();
+  }
+
+  async prune(options: Omit<PruneOptions, 'taskIds'> & { taskIds?: readonly string[] | undefined }): Promise<string[]> {
+    const { olderThanMs = 0, keep = 0, taskIds, filter } = options;
     const matches = compileFilter(withForeground(filter));
     const before = this.#core.clock.now() - olderThanMs;
-    const terminal = [...this.#core.table.all()].filter((entry) => !entry.active).sort(newestFirst);
+    const named = taskIds && new Set(taskIds);
+    // Who is among the newest is asked of all; without that, tasks that are named cost nothing but themselves.
+    const candidates = named && keep === 0 ? this.#named(named) : this.#core.table.all();
+    const terminal = [...candidates].filter((entry) => !entry.active).sort(newestFirst);
     const chosen = terminal
       .slice(keep)
-      .filter(({ record }) => matches(record) && (olderThanMs === 0 || endOf(record) <= before));
+      .filter(({ taskId, record }) => matches(record) && (named?.has(taskId) ?? true))
+      .filter(({ record }) => olderThanMs === 0 || endOf(record) <= before);
     return this.#removeAll(chosen, true);
+  }
+
+  #named(taskIds: Iterable<string>): Entry[] {
+    return [...taskIds].flatMap((taskId) => this.#core.table.get(taskId) ?? []);
   }
 
   /** What was loaded, in the order in which it ended. */
@@ -54,7 +81,7 @@ export class Retention {
     return sortInSlices(terminal, newestFirst, slices);
   }
 
-  /** Brings the ended tasks within the limits of `retention`; one run at a time. Failures are reported, and tried again next time. */
+  /** Brings the ended tasks within the limits of `retention`, and removes those whose time to live is over; one run at a time. Failures are reported, and tried again next time. */
   enforce(): Promise<void> {
     this.#again = true;
     this.#enforcing ??= this.#enforceAll().finally(() => {
@@ -72,8 +99,9 @@ export class Retention {
         ...surplus(this.#ended.foreground, maxForegroundTasks),
       ];
       const aged = maxAgeMs === Number.POSITIVE_INFINITY ? [] : this.#olderThan(maxAgeMs);
-      await this.#removeAll([...new Set([...excess, ...aged])], false);
+      await this.#removeAll([...new Set([...excess, ...aged, ...this.#expiry.due()])], false);
     }
+    this.#expiry.arm();
   }
 
   #olderThan(maxAgeMs: number): Entry[] {
@@ -103,6 +131,7 @@ export class Retention {
       this.#core.table.remove(entry);
       this.#ended.detached.delete(entry);
       this.#ended.foreground.delete(entry);
+      this.#expiry.delete(entry);
       this.#core.recovered(entry.taskId);
       this.#core.emit('task:pruned', { taskId: entry.taskId });
       this.#core.waits.notify(entry.taskId);

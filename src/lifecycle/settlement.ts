@@ -19,6 +19,9 @@ import { without } from './ledger.js';
 /** Keeps room for what a record gains beside the result when it is settled. */
 const RECORD_MARGIN_BYTES = 32 * 1024;
 
+/** The error of work that failed without one. */
+const UNSAID: TaskError = { name: 'Error', message: 'the work failed, and gave no error' };
+
 export class Settlement {
   readonly #core: Core;
   readonly #onSettled: (entry: Entry) => void;
@@ -72,7 +75,7 @@ export class Settlement {
 }
 
 /** The record as it is once the task has ended. */
-function settled(record: TaskRecord, outcome: Outcome, inline: boolean): TaskRecord {
+export function settled(record: TaskRecord, outcome: Outcome, inline: boolean): TaskRecord {
   const status = judge(outcome.ending, record.stop);
   const stopReason =
     outcome.stopReason ?? (status === 'completed' || status === 'failed' ? undefined : reasonOf(record.stop, record));
@@ -86,7 +89,8 @@ function settled(record: TaskRecord, outcome: Outcome, inline: boolean): TaskRec
     details: outcome.details ? { ...record.details, ...outcome.details } : record.details,
     hooks: owesNothing(record, outcome) ? withdrawn(record.hooks) : record.hooks,
     ...(stopReason !== undefined && { stopReason }),
-    ...(status === 'failed' && outcome.error && { error: outcome.error }),
+    // A failed task always has one: guards rely on it.
+    ...(status === 'failed' && { error: outcome.error ?? UNSAID }),
     ...(inline && outcome.result !== undefined && { result: outcome.result }),
   };
 }

@@ -20,6 +20,7 @@ export interface ParsedSpec {
   readonly description: string;
   readonly timeoutMs: number;
   readonly queueTimeoutMs: number;
+  readonly ttlMs: number | undefined;
   readonly group: string | undefined;
   readonly idempotencyKey: string | undefined;
   readonly metadata: JsonObject;
@@ -42,6 +43,7 @@ const common = {
   taskId: z.string().optional(),
   timeoutMs: milliseconds.optional(),
   queueTimeoutMs: milliseconds.optional(),
+  ttlMs: milliseconds.optional(),
   group: z.string().min(1).max(256).optional(),
   idempotencyKey: z.string().min(1).max(1024).optional(),
   metadata: z.unknown().optional(),
@@ -89,6 +91,7 @@ export function parseSpec(spec: unknown, kinds: ReadonlyMap<string, KindRuntime>
     description: data.description,
     timeoutMs: data.timeoutMs ?? 0,
     queueTimeoutMs: data.queueTimeoutMs ?? 0,
+    ttlMs: data.ttlMs,
     group: data.group,
     idempotencyKey: data.idempotencyKey,
     metadata: jsonObject(data.metadata ?? {}, 'metadata'),

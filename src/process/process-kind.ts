@@ -53,6 +53,8 @@ export interface ProcessKindOptions {
   onError(error: Error, taskId?: string): void;
   /** Gives the environment of a process that never began, and whose record names variables. Absent: nobody can. */
   readonly recoverProcess?: RecoverProcess | undefined;
+  /** Each probe is for itself, without watches and timers, and takes the right to run from nobody. */
+  readonly readOnly?: boolean | undefined;
 }
 
 export interface ProcessSupport {
@@ -86,6 +88,30 @@ export function createProcessKind(options: ProcessKindOptions): ProcessSupport {
   };
 }
 
+/** How a process was seen to have ended; `undefined`: it was not. */
+export type ProcessLook = (
+  task: ProcessTask,
+) => Promise<Extract<ProcessProbe, { state: 'completed' | 'failed' | 'gone' }> | undefined>;
+
+/**
+ * The look of a probe, for whoever does not own the directory. Nothing is written: where no supervisor has taken the right to run, one may still
+ * come, or the next owner launches it, so that nothing can be said of the task.
+ */
+export function createProcessLook({
+  layout,
+  ...rest
+}: Pick<ProcessKindOptions, 'layout' | 'owner' | 'clock'>): ProcessLook {
+  const silent = { onHint: () => undefined, onOutputLimit: () => undefined, onError: () => undefined };
+  const processes = new Processes({ layout, ...rest, ...silent, readOnly: true });
+  return async (task) => {
+    const found = await processes.probe(task);
+    if (found.state === 'running' || found.state === 'waiting') return undefined;
+    if (found.state !== 'gone') return found;
+    const claim = await readClaim(layout, task.taskId);
+    return claim === undefined || claim === 'void' ? undefined : found;
+  };
+}
+
 function resupplier(recoverProcess: RecoverProcess) {
   return async (task: ProcessTask) => {
     const answer = await recoverProcess(task);
@@ -109,12 +135,13 @@ class Processes {
   readonly #works = new Map<string, Work>();
   /** What is still to be done for a stop. */
   readonly #afterStop = new Map<string, Timer>();
-  #disposed = false;
+  #disposed: boolean;
 
   constructor(options: ProcessKindOptions) {
     const { layout, clock, onError } = options;
     this.#options = options;
     this.#layout = layout;
+    this.#disposed = options.readOnly === true;
     this.#table = openProcessTable(layout.runDir, clock);
     this.#namespaces = new PidNamespaces(options.owner.pidNamespace, clock);
     this.#watch = new ExitWatch((taskId) => this.#hint(taskId), onError);
@@ -328,7 +355,9 @@ class Processes {
       // Read once: a claim that appears after this reading is that of a supervisor which begins just now.
       const claim = await readClaim(this.#layout, task.taskId);
       if (await this.#locate(work, task, claim)) return true;
-      work.refused ||= claim === 'void' || (claim === undefined && (await claimVoid(this.#layout, task.taskId)));
+      work.refused ||=
+        claim === 'void' ||
+        (claim === undefined && (this.#options.readOnly || (await claimVoid(this.#layout, task.taskId))));
       if (work.refused || claim !== undefined) return false;
     }
     throw new Error(`${this.#layout.pidPath(task.taskId)} comes and goes`);

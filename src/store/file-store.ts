@@ -24,6 +24,10 @@ export interface FileStoreOptions {
   readonly fsync: boolean;
   /** Milliseconds that the heartbeat of an owner we know nothing of must stand still before it is replaced; absent: never. */
   readonly foreignOwnerTimeoutMs?: number | undefined;
+  /** How long to wait for an owner to go. Default: not at all. */
+  readonly waitForOwnerMs?: number | undefined;
+  /** Ends the wait. */
+  readonly signal?: AbortSignal | undefined;
   readonly clock: Clock;
   parse: ParseRecord;
   /** Called once, when somebody else took the directory over; `null` where it is not known who. */
@@ -51,6 +55,8 @@ export async function openFileStore(options: FileStoreOptions): Promise<FileStor
       clock: options.clock,
       fsync: options.fsync,
       foreignOwnerTimeoutMs: options.foreignOwnerTimeoutMs,
+      waitForOwnerMs: options.waitForOwnerMs,
+      signal: options.signal,
       prepare: () => prepareOwnedFolders(layout, files),
       onFenced: (owner) => options.onFenced(owner),
       onError: (error) => options.onError(error),
@@ -58,6 +64,7 @@ export async function openFileStore(options: FileStoreOptions): Promise<FileStor
     return new FileStore(options, layout, files, ownership);
   } catch (error) {
     await undo();
+    if (options.signal?.aborted && error === options.signal.reason) throw error;
     throw storageFailed(`cannot take ownership of ${layout.directory}`, error);
   }
 }

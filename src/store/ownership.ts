@@ -15,6 +15,8 @@ export interface OwnershipOptions {
   readonly clock: Clock;
   readonly fsync: boolean;
   readonly foreignOwnerTimeoutMs: number | undefined;
+  readonly waitForOwnerMs?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
   /** Run by the new owner alone, before anybody else may rely on it; when it fails, the claim is taken back. */
   prepare(): Promise<void>;
   onFenced(owner: OwnerIdentity | null): void;

@@ -19,6 +19,9 @@ import { judgeOwner, type Verdict } from './verdict.js';
 
 /** A heartbeat is looked at this often while its owner is unknown. */
 const POLL_MS = 1_000;
+/** Who waits for an owner to go looks again after the first of these, then after twice as long each time, up to the second. */
+const FIRST_LOOK_MS = 10;
+const LONGEST_LOOK_MS = 250;
 
 export interface TakeoverOptions {
   readonly ownerDir: string;
@@ -27,6 +30,10 @@ export interface TakeoverOptions {
   readonly fsync: boolean;
   /** How long the heartbeat of an owner that we know nothing of must stand still; `undefined`: it is never replaced. */
   readonly foreignOwnerTimeoutMs: number | undefined;
+  /** How long to wait for an owner that is not known to be gone; absent: not at all. */
+  readonly waitForOwnerMs?: number | undefined;
+  /** Ends every wait, with its reason. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** A claim that was won. */
@@ -35,9 +42,25 @@ export interface WonClaim {
   readonly beacon: Beacon | null;
 }
 
-/** Claims the next epoch once nobody holds the last one; throws `DIRECTORY_OWNED` while somebody does. */
+/** Claims the next epoch once nobody holds the last one; throws `DIRECTORY_OWNED` where somebody still does when the time to wait is up. */
 export async function takeOver(options: TakeoverOptions): Promise<WonClaim> {
+  const { clock, waitForOwnerMs = 0, signal } = options;
+  const until = clock.monotonic() + waitForOwnerMs;
+  for (let pause = FIRST_LOOK_MS; ; pause = Math.min(2 * pause, LONGEST_LOOK_MS)) {
+    try {
+      return await tryTakeOver(options);
+    } catch (error) {
+      const left = until - clock.monotonic();
+      if (!isOwned(error) || left <= 0) throw error;
+      // An owner that gives up, one that dies, and one that took over from another are all found by looking again.
+      await delay(clock, Math.min(pause, left), signal);
+    }
+  }
+}
+
+async function tryTakeOver(options: TakeoverOptions): Promise<WonClaim> {
   for (;;) {
+    options.signal?.throwIfAborted();
     const top = await readTopClaim(options.ownerDir);
     if (top.held && !(await isHolderGone(options, claimPath(options.ownerDir, top.epoch)))) continue;
     const won = await tryClaim(options, top.epoch + 1);
@@ -118,7 +141,7 @@ async function isHolderGone(options: TakeoverOptions, path: string): Promise<boo
     if (verdict === 'alive' || foreignOwnerTimeoutMs === undefined) throw owned(content, path, verdict);
     const left = since + foreignOwnerTimeoutMs - clock.monotonic();
     if (left <= 0) return true;
-    await delay(clock, Math.min(left, POLL_MS));
+    await delay(clock, Math.min(left, POLL_MS), options.signal);
   }
 }
 
@@ -126,6 +149,10 @@ async function isHolderGone(options: TakeoverOptions, path: string): Promise<boo
 async function judge(content: ClaimContent, { identity, ownerDir }: TakeoverOptions): Promise<Verdict> {
   if (content === 'blank') return (await anyoneAnswers(ownerDir)) ? 'unknown' : 'dead';
   return content === 'garbled' ? 'unknown' : judgeOwner(content, identity, ownerDir);
+}
+
+function isOwned(error: unknown): boolean {
+  return error instanceof BackgroundTaskError && error.code === 'DIRECTORY_OWNED';
 }
 
 function owned(content: ClaimContent, path: string, verdict: Verdict): BackgroundTaskError {

@@ -1,5 +1,6 @@
 import { randomInt } from 'node:crypto';
 import { BackgroundTaskError } from '../errors.js';
+import { show } from './problems.js';
 
 /** What an id looks like: safe as a file name on every system, and never a path. */
 export const namePattern = /^[a-z0-9]+(?:[-_][a-z0-9]+)*$/;
@@ -12,13 +13,24 @@ export function isTaskId(value: unknown): value is string {
 }
 
 /** Checked before any path is built from an id. Throws `INVALID_TASK_ID`. */
-export function assertTaskId(value: unknown): asserts value is string {
+function assertTaskId(value: unknown): asserts value is string {
   if (isTaskId(value)) return;
   const shown = typeof value === 'string' ? JSON.stringify(value.slice(0, 80)) : String(value);
   throw new BackgroundTaskError(
     'INVALID_TASK_ID',
     `expected a task id of 1 to ${MAX_ID_LENGTH} characters matching ${namePattern.source}, got ${shown}`,
   );
+}
+
+/** The id of a task that is given as its id or as a snapshot of it. Throws `INVALID_TASK_ID`. */
+export function taskIdOf(task: unknown): string {
+  const isObject = typeof task === 'object' && task !== null;
+  const id = isObject ? (task as { taskId?: unknown }).taskId : task;
+  if (isObject && typeof id !== 'string') {
+    throw new BackgroundTaskError('INVALID_TASK_ID', `expected a task or its id, got ${show(task)} without a taskId`);
+  }
+  assertTaskId(id);
+  return id;
 }
 
 /** `<prefix>-<8 of 0-9a-z>`. */

@@ -11,6 +11,7 @@ import type {
   FunctionTask,
   JsonObject,
   JsonValue,
+  OtherTask,
   ProcessTask,
   Progress,
   StandardSchema,
@@ -282,8 +283,20 @@ export function runtimeOf(kind: unknown): KindRuntime | undefined {
   return (kind as { [runtimeKey]?: KindRuntime } | null | undefined)?.[runtimeKey];
 }
 
-/** What a manager with these kinds hands out. `switch (task.kind)` narrows; `default` is {@link UnknownTask}. */
-export type Task<K extends AnyTaskKind = never> = ProcessTask | FunctionTask | TaskOfKind<K> | UnknownTask;
+/** What a manager with these kinds hands out. `switch (task.kind)` narrows; `default` is {@link UnknownTask}. Every `Task<K>` is a `Task`. */
+export type Task<K extends AnyTaskKind = never> =
+  | ProcessTask
+  | FunctionTask
+  | TaskOfKind<K>
+  | ([K] extends [never] ? UnknownTask : OtherTask);
+/** What a call answers that was given a `T`: a task of the same type, or, for an id, any task of the manager. */
+export type SameTask<K extends AnyTaskKind, T> = 0 extends 1 & T
+  ? Task<K>
+  : T extends string
+    ? Task<K>
+    : T extends TaskOf<infer Kind, infer Details, infer Result>
+      ? TaskOf<Kind, Details, Result>
+      : never;
 /** The task type of a kind. */
 export type TaskOfKind<K> = K extends TaskKind<infer N, infer D, infer R, any, boolean> ? TaskOf<N, D, R> : never;
 /** The names of the kinds of a manager. */

@@ -87,6 +87,7 @@ const schema = z.object({
   timeoutMs: optional(time),
   deadlineAt: optional(time),
   queueTimeoutMs: optional(time),
+  ttlMs: optional(time),
   group: optional(z.string()),
   idempotencyKey: optional(z.string()),
   attempt: z.number().int().positive(),

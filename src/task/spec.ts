@@ -19,6 +19,11 @@ export interface SpecBase {
   timeoutMs?: number | undefined;
   /** Milliseconds from the registration until a task that is still queued is `timed_out`. 0 or absent: it waits as long as it takes. */
   queueTimeoutMs?: number | undefined;
+  /**
+   * Milliseconds from the task's end until its record and output are removed, foreground tasks included; never while a hook is owed or
+   * failed. 0: as soon as it has ended and owes nothing. Absent: `retention` decides. On record: it holds after a restart, too.
+   */
+  ttlMs?: number | undefined;
   /** For limits by group and for filters. 1 to 256 characters. */
   group?: string | undefined;
   /** Registering the same key again, also after a restart, gives the task that is there already. 1 to 1,024 characters. */

@@ -4,7 +4,7 @@
  *   queued ─▶ running ⇄ waiting          queued ─▶ failed (launch) · killed · timed_out · lost
  *   running, waiting ─▶ completed · failed · timed_out · killed · lost        nothing leaves a terminal state
  */
-import type { AnyTask, StopCause, TaskStatus, TerminalStatus } from './types.js';
+import type { AnyTask, Ended, Failed, StopCause, TaskStatus, TerminalStatus, Waiting } from './types.js';
 
 const activeStatuses = ['queued', 'running', 'waiting'] as const;
 const terminalStatuses = ['completed', 'failed', 'timed_out', 'killed', 'lost'] as const;
@@ -19,9 +19,25 @@ export function isTerminalStatus(status: TaskStatus): status is TerminalStatus {
   return terminal.has(status);
 }
 
-/** Whether this task has ended. */
-export function isTerminal(task: AnyTask): boolean {
+/**
+ * Whether this task has ended; then `endedAt` is its end. Records of other systems that never said when they ended are the one exception:
+ * there it is `null` all the same.
+ */
+export function isTerminal<T extends AnyTask>(task: T): task is T & Ended {
   return terminal.has(task.status);
+}
+
+/** Whether this task waits for an answer; then `waitingFor` is its question. */
+export function isWaiting<T extends AnyTask>(task: T): task is T & Waiting {
+  return task.status === 'waiting' && task.waitingFor !== undefined;
+}
+
+/**
+ * Whether this task has failed and its record says how: then `error` is there. Every task that fails under holdfast records one; a record of
+ * another system may have `status: 'failed'` and nothing more, and then this is `false`.
+ */
+export function isFailed<T extends AnyTask>(task: T): task is T & Failed {
+  return task.status === 'failed' && task.error !== undefined;
 }
 
 /**

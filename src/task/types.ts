@@ -82,10 +82,24 @@ export interface TaskStop {
   readonly requestedAt: number;
 }
 
+declare const unknownKind: unique symbol;
+/** Marks the kinds that a host defines: so every task of a manager with kinds is a task also where its kind is not known. */
+interface HostKind {
+  readonly [unknownKind]: true;
+}
+/** `kind` as a snapshot has it: the name, which the compiler also knows to be one that a host defined. */
+export type KindField<Kind> = Kind extends 'process' | 'function'
+  ? Kind
+  : Kind extends string
+    ? string extends Kind
+      ? Kind
+      : Kind & HostKind
+    : Kind;
+
 /** One frozen snapshot of a task: its record, typed by its kind. All times are milliseconds since the epoch. */
 export interface TaskOf<Kind, Details, Result = JsonValue> {
   readonly taskId: string;
-  readonly kind: Kind;
+  readonly kind: KindField<Kind>;
   readonly description: string;
   readonly status: TaskStatus;
   /** `false` while a foreground caller still waits for it. */
@@ -100,6 +114,8 @@ export interface TaskOf<Kind, Details, Result = JsonValue> {
   readonly endedAt: number | null;
   /** Absent or 0: no deadline. Counts from `startedAt`. */
   readonly timeoutMs?: number;
+  /** The record and its output are removed so long after its end, in milliseconds, unless a hook is owed or failed. Absent: `retention` decides. */
+  readonly ttlMs?: number;
   /** Absolute, so that it survives a restart. */
   readonly deadlineAt?: number;
   readonly group?: string;
@@ -155,17 +171,43 @@ export type ProcessTask = TaskOf<'process', ProcessDetails, never>;
 /** A task of the built-in kind `function`. */
 export type FunctionTask<Result = JsonValue> = TaskOf<'function', JsonObject, Result>;
 
-declare const unknownKind: unique symbol;
 /**
  * The kind of a record that this host did not define. Not `string`, on purpose: a `string` member would keep `task.kind === 'process'`
  * from narrowing. `String(task.kind)` gives the name.
  */
 // biome-ignore lint/complexity/noBannedTypes: the wrapper type is the point, see above.
-export interface UnknownKind extends String {
-  readonly [unknownKind]: true;
+export interface UnknownKind extends String, HostKind {}
+/** Details of which only JSON is known. */
+type UnknownDetails = { readonly [key: string]: unknown };
+/** A task of a kind that this host did not define: listed and kept, never probed. A task of any kind that a host defines is one. */
+export type UnknownTask = TaskOf<UnknownKind, UnknownDetails, unknown>;
+
+declare const otherKind: unique symbol;
+/** The kind of a record that a manager with kinds of its own does not have. A kind of the manager's own is none, so that comparing narrows. */
+export interface OtherKind extends UnknownKind {
+  readonly [otherKind]: true;
 }
-/** A task of a kind that this host did not define: listed and kept, never probed. */
-export type UnknownTask = TaskOf<UnknownKind, JsonObject>;
+/** The {@link UnknownTask} of a manager with kinds of its own. */
+export type OtherTask = TaskOf<OtherKind, UnknownDetails, unknown>;
 
 /** What every guard accepts: a task of any kind. */
 export type AnyTask = TaskOf<string | UnknownKind, unknown, unknown>;
+/** A task, by its id or as it was handed out. */
+export type TaskRef = string | AnyTask;
+
+/** What `isTerminal` knows of a task. */
+export interface Ended {
+  readonly status: TerminalStatus;
+  readonly endedAt: number;
+}
+/** What `isWaiting` knows of a task. */
+export interface Waiting {
+  readonly status: 'waiting';
+  readonly waitingFor: WaitingFor;
+}
+/** What `isFailed` knows of a task. */
+export interface Failed {
+  readonly status: 'failed';
+  readonly endedAt: number;
+  readonly error: TaskError;
+}

@@ -122,9 +122,13 @@ function bothWays(name: string, contract: string, published: string): string {
 
 /** The brand of UnknownKind is a symbol of its own in each declaration: the package's stands for both. */
 function withPackageBrand(contract: string): string {
-  const own = /^export interface UnknownKind .*$/m;
-  if (!own.test(contract)) throw new Error('the contract has no interface UnknownKind on a line of its own');
-  return contract.replace(own, "import type { UnknownKind } from './package.js';\nexport type { UnknownKind };");
+  let branded = contract;
+  for (const name of ['UnknownKind', 'OtherKind', 'KindField']) {
+    const own = new RegExp(`^export (?:interface|type) ${name}\\b.*$`, 'm');
+    if (!own.test(branded)) throw new Error(`the contract has no ${name} on a line of its own`);
+    branded = branded.replace(own, `import type { ${name} } from './package.js';\nexport type { ${name} };`);
+  }
+  return branded;
 }
 
 function exportsOf(file: string): Exported[] {

@@ -13,7 +13,7 @@ import type {
   TaskOf,
   UnknownTask,
 } from '../../src/index.js';
-import { defineTaskKind, isFunctionTask, isProcessTask, isTerminalStatus } from '../../src/index.js';
+import { defineTaskKind, isFunctionTask, isProcessTask, isTerminal, isTerminalStatus } from '../../src/index.js';
 
 const agent = defineTaskKind({
   name: 'agent',
@@ -38,8 +38,10 @@ function typesOnly(manager: Manager, task: Task<Kinds>): void {
   if (isFunctionTask(task)) expectTypeOf(task.result).toEqualTypeOf<JsonValue | undefined>();
   if (agent.is(task)) expectTypeOf(task.result).toEqualTypeOf<{ answer: string } | undefined>();
   expectTypeOf(manager.listTasks({ kind: 'agent' })).toEqualTypeOf<readonly AgentTask[]>();
-  expectTypeOf(manager.getTask).returns.toEqualTypeOf<Task<Kinds> | undefined>();
-  expectTypeOf(manager.waitForAny).returns.resolves.toEqualTypeOf<Task<Kinds> | undefined>();
+  expectTypeOf(manager.getTask('a')).toEqualTypeOf<Task<Kinds> | undefined>();
+  expectTypeOf(manager.waitForAny()).resolves.toEqualTypeOf<Task<Kinds> | undefined>();
+  if (agent.is(task)) expectTypeOf(manager.stopTask(task)).resolves.toEqualTypeOf<AgentTask>();
+  if (isTerminal(task)) expectTypeOf(task.endedAt).toEqualTypeOf<number>();
   const registered = manager.registerTask({ kind: 'function', description: '', run: () => ({ n: 1 }) });
   expectTypeOf(registered).resolves.toEqualTypeOf<FunctionTask<{ n: number }>>();
   const started = manager.registerTask({
@@ -55,6 +57,7 @@ it('are what a host relies on', () => {
   expectTypeOf(typesOnly).parameters.toEqualTypeOf<[Manager, Task<Kinds>]>();
   expectTypeOf<Task>().toEqualTypeOf<ProcessTask | FunctionTask | UnknownTask>();
   expectTypeOf<Task<Kinds>>().toExtend<AnyTask>();
+  expectTypeOf<Task<Kinds>>().toExtend<Task>();
   expectTypeOf<BackgroundTaskEvents['task:settled']>().toEqualTypeOf<{ task: Task }>();
   expectTypeOf<BackgroundTaskEvents['task:detached']>().toEqualTypeOf<{ task: Task; byTimeout: boolean }>();
   expectTypeOf(isTerminalStatus).guards.toEqualTypeOf<'completed' | 'failed' | 'timed_out' | 'killed' | 'lost'>();

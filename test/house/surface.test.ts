@@ -14,10 +14,12 @@ const values = [
   'PermanentDeliveryError',
   'defineTaskKind',
   'importTasks',
+  'isFailed',
   'isFunctionTask',
   'isProcessTask',
   'isTerminal',
   'isTerminalStatus',
+  'isWaiting',
   'parseTaskRecord',
   'readTasks',
 ];

@@ -8,8 +8,11 @@ import { built, compile, compilerOptions, root, shared } from '../helpers/house.
 
 const copies = join(root, 'test/house/types');
 const originals = join(shared, 'types');
-/** A host of the first version of the contract must not notice that the declarations have moved on. */
-const firstHosts = ['host.ts', 'negative.ts'];
+/**
+ * A host of the first version of the contract must not notice that the declarations have moved on. `negative.ts` went along with them: what was
+ * a mistake, a `Task<Kinds>` where a `Task` is wanted, is none any more.
+ */
+const firstHosts = ['host.ts'];
 const options: ts.CompilerOptions = compilerOptions(join(copies, 'tsconfig.json'));
 
 /** The contract's own options, with `holdfast` standing for what was built. */

@@ -51,5 +51,8 @@ it('judges what ended meanwhile by its exit record, and launches what was queued
   expect(manager.getTask('inside')).toMatchObject({ status: 'lost' });
   expect(manager.getTask('queued')).toMatchObject({ status: 'completed', attempt: 1 });
   expect((await manager.readOutput('queued')).text).toBe('queued\n');
-  expect(onDisk(directory, 'queued')).toMatchObject({ revision: expect.any(Number), hooks: { inbox: { state: 'pending' } } });
+  expect(onDisk(directory, 'queued')).toMatchObject({
+    revision: expect.any(Number),
+    hooks: { inbox: { state: 'pending' } },
+  });
 });
