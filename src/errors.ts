@@ -67,6 +67,19 @@ export class BackgroundTaskError extends Error {
     if (extra.taskId !== undefined) this.taskId = extra.taskId;
     if (extra.owner) this.owner = extra.owner;
   }
+
+  /** What `JSON.stringify` writes, for logs: name, code, message, and where there are any, task id, owner and cause. No stack. */
+  toJSON(): object {
+    const { name, code, message, taskId, owner, cause } = this;
+    return {
+      name,
+      code,
+      message,
+      ...(taskId !== undefined && { taskId }),
+      ...(owner !== undefined && { owner }),
+      ...(cause !== undefined && { cause: causeToJson(cause) }),
+    };
+  }
 }
 
 /**
@@ -88,6 +101,35 @@ export function asError(value: unknown): Error {
 export function readText(value: unknown, key: 'name' | 'message' | 'code'): string | undefined {
   const found = attempt(() => (value as Record<string, unknown> | null | undefined)?.[key]);
   return typeof found === 'string' || typeof found === 'number' ? String(found) : undefined;
+}
+
+const MAX_CAUSES = 5;
+
+/** An error as plain JSON, with its causes. Fields of its own are left out: they may hold anything. */
+export function errorToJson(error: unknown): object {
+  return error instanceof BackgroundTaskError ? error.toJSON() : plainError(error, 0);
+}
+
+function causeToJson(cause: unknown, depth = 0): unknown {
+  if (typeof cause === 'string' || typeof cause === 'boolean' || cause === null) return cause;
+  return plainError(cause, depth);
+}
+
+function plainError(value: unknown, depth: number): object {
+  const code = readText(value, 'code');
+  const cause = attempt(() => (value as { cause?: unknown } | null | undefined)?.cause);
+  return {
+    name: readText(value, 'name') ?? 'Error',
+    message: readText(value, 'message') ?? asError(value).message,
+    ...(code !== undefined && { code }),
+    ...(cause !== undefined && depth < MAX_CAUSES && { cause: causeToJson(cause, depth + 1) }),
+  };
+}
+
+/** Adds, unseen, how an object with an `error` is written as JSON: an `Error` would be written as `{}`. */
+export function withJsonError<T extends object>(value: T): T {
+  const toJSON = () => ({ ...value, error: errorToJson((value as { error?: unknown }).error) });
+  return Object.defineProperty(value, 'toJSON', { value: toJSON, enumerable: false });
 }
 
 function textOf(value: unknown): string {

@@ -4,9 +4,10 @@
  */
 import { setImmediate } from 'node:timers/promises';
 import mitt from 'mitt';
-import { asError, BackgroundTaskError } from './errors.js';
+import { asError, BackgroundTaskError, withJsonError } from './errors.js';
 import type { AnyTaskKind, Task } from './task/kind.js';
-import { show } from './task/problems.js';
+import { didYouMean } from './task/nearest.js';
+import { came, show } from './task/show.js';
 import type { Awaitable, OwnerIdentity } from './task/types.js';
 
 /** What one pass over the active tasks found. Ids, but for `checked`, which counts. */
@@ -64,7 +65,7 @@ export type BackgroundTaskEvents<K extends AnyTaskKind = never> = {
   'manager:fenced': { owner: OwnerIdentity | null };
   /**
    * Something failed that no call could report: a write that is tried again later, a stop that could not be recorded, output that was lost,
-   * a listener (`INVALID_OPTIONS`, with what it threw as `cause`). Where nobody listens, to this or to all, it is a process warning.
+   * a listener (`LISTENER_FAILED`, with what it threw as `cause`). Where nobody listens, to this or to all, it is a process warning.
    */
   error: { error: BackgroundTaskError; taskId?: string };
 };
@@ -151,7 +152,7 @@ export class EventHub {
 
   /** Tells everybody, at once unless held or in the middle of another event. Never throws. */
   emit<E extends EventName>(event: E, payload: BackgroundTaskEvents[E]): void {
-    this.#queue.push({ event, payload });
+    this.#queue.push({ event, payload: toBeWritten(payload) });
     if (!this.#held) this.#deliverQueue();
   }
 
@@ -226,7 +227,7 @@ export class EventHub {
   #report({ event, payload }: Emission, thrown: unknown): void {
     const taskId = taskIdOf(payload);
     const message = `a listener to "${event}" failed: ${asError(thrown).message}`;
-    const error = new BackgroundTaskError('INVALID_OPTIONS', message, { cause: thrown, taskId });
+    const error = new BackgroundTaskError('LISTENER_FAILED', message, { cause: thrown, taskId });
     if (event === 'error') warn(error);
     else this.emit('error', taskId === undefined ? { error } : { error, taskId });
   }
@@ -245,12 +246,18 @@ function check(event: unknown, listener: unknown): void {
   if (event !== '*' && !Object.hasOwn(known, event as PropertyKey)) {
     throw new BackgroundTaskError(
       'INVALID_SPEC',
-      `event: expected one of ${eventNames.join(', ')} or *, got ${show(event)}`,
+      `event: expected one of ${eventNames.join(', ')} or *, got ${show(event)}${didYouMean(event, eventNames)}`,
     );
   }
   if (typeof listener !== 'function') {
-    throw new BackgroundTaskError('INVALID_SPEC', `listener: expected a function, got ${show(listener)}`);
+    throw new BackgroundTaskError('INVALID_SPEC', `listener: expected a function, got ${came(listener)}`);
   }
+}
+
+/** Errors of the host's would be written as `{}`; ours say themselves how. */
+function toBeWritten<T extends object>(payload: T): T {
+  const { error } = payload as { error?: unknown };
+  return error === undefined || error instanceof BackgroundTaskError ? payload : withJsonError(payload);
 }
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {

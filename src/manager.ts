@@ -1,9 +1,9 @@
-import { z } from 'zod';
 import { type Clock, systemClock } from './clock.js';
 import { BackgroundTaskError } from './errors.js';
 import { type BackgroundTaskEvents, EventHub, type ReconcileReport } from './events.js';
 import type { DeliveryEntry, HookDefinition } from './hooks/types.js';
 import { createParser } from './legacy/index.js';
+import { callOptions } from './lifecycle/call-options.js';
 import { Closing } from './lifecycle/closing.js';
 import { Core } from './lifecycle/core.js';
 import { Engine } from './lifecycle/engine.js';
@@ -16,8 +16,7 @@ import { Holder, type WaitOptions, Waits } from './lifecycle/waits.js';
 import { type OpenOptions, parseOptions } from './options.js';
 import type { OutputWindow, ReadOutputOptions } from './output/types.js';
 import { openFileStore } from './store/file-store.js';
-import { count, milliseconds } from './task/fields.js';
-import { checkOptions, filterFields, type TaskFilter } from './task/filter.js';
+import { checkOptions, type TaskFilter } from './task/filter.js';
 import { taskIdOf } from './task/id.js';
 import type { AnyTaskKind, KindName, SameTask, Task, TaskNamed } from './task/kind.js';
 import type { FunctionSpec, ProcessSpec, Slot, SpecNamed } from './task/spec.js';
@@ -48,15 +47,6 @@ function lostDirectory(owner: OwnerIdentity | null): BackgroundTaskError {
 
 type AnyEvent<E> = { [N in keyof E]: [event: N, payload: E[N]] }[keyof E];
 
-const waitFields = { timeoutMs: milliseconds.optional(), signal: z.instanceof(AbortSignal).optional() };
-const taskRefs = z.array(z.custom<TaskRef>(() => true));
-const filterField = { filter: z.strictObject(filterFields).optional() };
-const stopFields = {
-  reason: z.string().optional(),
-  graceMs: milliseconds.optional(),
-  skipHooks: z.boolean().optional(),
-};
-
 /** `BackgroundTaskManager.open` with a clock of one's own, for tests. Not part of the package. */
 export let openWith: <const Kinds extends readonly AnyTaskKind[] = readonly []>(
   options: OpenOptions<Kinds>,
@@ -79,6 +69,11 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
   readonly #closing: Closing;
 
   private constructor(core: Core, engine: Engine, hub: EventHub, holder: Holder) {
+    if (!(core instanceof Core)) {
+      const message =
+        'expected BackgroundTaskManager.open(options), which makes a manager, got new BackgroundTaskManager';
+      throw new BackgroundTaskError('INVALID_OPTIONS', message);
+    }
     this.#core = core;
     this.#engine = engine;
     this.#hub = hub;
@@ -196,7 +191,7 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
    */
   reserveSlot(options?: { group?: string | undefined }): Slot {
     this.#assertOpen();
-    const { group } = checkOptions({ group: z.string().min(1).max(256).optional() }, options, 'reserveSlot');
+    const { group } = checkOptions(callOptions.reserveSlot, options, 'reserveSlot');
     return this.#engine.slots.reserve(group);
   }
 
@@ -220,8 +215,8 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
   listTasks(filter?: TaskFilter & { limit?: number | undefined; after?: string | undefined }): readonly Task<K>[];
   listTasks(filter?: TaskFilter & { limit?: number | undefined; after?: string | undefined }): readonly never[] {
     this.#assertOpen();
-    const fields = { ...filterFields, limit: count.optional(), after: z.string().optional() };
-    const { limit = Number.POSITIVE_INFINITY, after, ...rest } = checkOptions(fields, filter, 'listTasks');
+    const checked = checkOptions(callOptions.listTasks, filter, 'listTasks');
+    const { limit = Number.POSITIVE_INFINITY, after, ...rest } = checked;
     return this.#core.table.list(rest, limit, after) as never;
   }
 
@@ -234,8 +229,7 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
     patch: { description?: string | undefined; metadata?: object | undefined },
   ): Promise<SameTask<K, T>> {
     const entry = this.#expect(task);
-    const fields = { description: z.string().optional(), metadata: z.unknown().optional() };
-    return this.#task(this.#operations.update(entry, checkOptions(fields, patch, 'updateTask')));
+    return this.#task(this.#operations.update(entry, checkOptions(callOptions.updateTask, patch, 'updateTask')));
   }
 
   /**
@@ -246,8 +240,9 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
     task: T,
     options?: WaitOptions & { orWaiting?: boolean | undefined },
   ): Promise<SameTask<K, T>> {
-    const fields = { ...waitFields, orWaiting: z.boolean().optional() };
-    return this.#task(this.#operations.waitForTask(this.#expect(task), checkOptions(fields, options, 'waitForTask')));
+    const entry = this.#expect(task);
+    const checked = checkOptions(callOptions.waitForTask, options, 'waitForTask');
+    return this.#task(this.#operations.waitForTask(entry, checked));
   }
 
   /**
@@ -259,9 +254,9 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
     options?: WaitOptions,
   ): Promise<SameTask<K, T> | undefined> {
     this.#assertOpen();
-    const named = tasks && checkOptions({ tasks: taskRefs }, { tasks }, 'waitForAny').tasks;
+    const named = checkOptions(callOptions.tasks, { tasks }, 'waitForAny').tasks;
     const entries = named?.map((task) => this.#expect(task));
-    return this.#operations.waitForAny(entries, checkOptions(waitFields, options, 'waitForAny')) as Promise<
+    return this.#operations.waitForAny(entries, checkOptions(callOptions.wait, options, 'waitForAny')) as Promise<
       SameTask<K, T> | undefined
     >;
   }
@@ -272,7 +267,7 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
    */
   async waitForIdle(options?: WaitOptions & { filter?: TaskFilter | undefined }): Promise<boolean> {
     this.#assertOpen();
-    return this.#operations.waitForIdle(checkOptions({ ...waitFields, ...filterField }, options, 'waitForIdle'));
+    return this.#operations.waitForIdle(checkOptions(callOptions.waitForIdle, options, 'waitForIdle'));
   }
 
   /**
@@ -280,7 +275,10 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
    * the foreground is `'detached'` while it is active and `'terminal'` after that. Rejects with a `TimeoutError` when the time is up. Throws `TASK_NOT_FOUND`.
    */
   async waitForRelease(task: TaskRef, options?: WaitOptions): Promise<'detached' | 'detached_by_timeout' | 'terminal'> {
-    return this.#operations.waitForRelease(this.#expect(task), checkOptions(waitFields, options, 'waitForRelease'));
+    return this.#operations.waitForRelease(
+      this.#expect(task),
+      checkOptions(callOptions.wait, options, 'waitForRelease'),
+    );
   }
 
   /**
@@ -306,7 +304,7 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
     options?: StopOptions & { abandon?: boolean | undefined },
   ): Promise<SameTask<K, T>> {
     const entry = this.#expect(task);
-    const checked = checkOptions({ ...stopFields, abandon: z.boolean().optional() }, options, 'stopTask');
+    const checked = checkOptions(callOptions.stopTask, options, 'stopTask');
     return this.#task(this.#holder.while(this.#operations.stop(entry, { ...checked, cause: 'user' })));
   }
 
@@ -317,7 +315,7 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
    */
   async stopAll(options?: StopOptions & { filter?: TaskFilter | undefined }): Promise<readonly Task<K>[]> {
     this.#assertOpen();
-    const { filter, ...stop } = checkOptions({ ...stopFields, ...filterField }, options, 'stopAll');
+    const { filter, ...stop } = checkOptions(callOptions.stopAll, options, 'stopAll');
     return this.#holder.while(this.#operations.stopAll(filter, { ...stop, cause: 'user' })) as Promise<never>;
   }
 
@@ -348,11 +346,7 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
     options?: { offset?: number | undefined; signal?: AbortSignal | undefined },
   ): AsyncGenerator<string, void, undefined> {
     const entry = this.#expect(task);
-    const { offset, signal } = checkOptions(
-      { offset: count.optional(), signal: waitFields.signal },
-      options,
-      'followOutput',
-    );
+    const { offset, signal } = checkOptions(callOptions.followOutput, options, 'followOutput');
     const chunks = this.#operations.followOutput(entry, offset, signal);
     try {
       for (
@@ -393,12 +387,8 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
   /** The deliveries of ended tasks, in any state unless one is named. */
   listDeliveries(filter?: { state?: HookState | undefined; name?: string | undefined }): readonly DeliveryEntry<K>[] {
     this.#assertOpen();
-    const fields = {
-      state: z.enum(['pending', 'delivered', 'failed', 'skipped']).optional(),
-      name: z.string().optional(),
-    };
     return this.#operations.listDeliveries(
-      checkOptions(fields, filter, 'listDeliveries'),
+      checkOptions(callOptions.listDeliveries, filter, 'listDeliveries'),
     ) as readonly DeliveryEntry<K>[];
   }
 
@@ -411,8 +401,7 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
   /** Removes ended tasks and their output, and resolves with their ids; `task:pruned` for each. Throws `INVALID_SPEC`, `INVALID_TASK_ID` or `STORAGE_FAILED`. */
   async pruneTasks(options?: PruneOptions): Promise<readonly string[]> {
     this.#assertOpen();
-    const fields = { olderThanMs: milliseconds.optional(), keep: count.optional(), taskIds: taskRefs.optional() };
-    const { taskIds, ...rest } = checkOptions({ ...fields, ...filterField }, options, 'pruneTasks');
+    const { taskIds, ...rest } = checkOptions(callOptions.pruneTasks, options, 'pruneTasks');
     return this.#engine.retention.prune({ ...rest, taskIds: taskIds?.map(taskIdOf) });
   }
 
@@ -468,7 +457,7 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
    * Throws `STORAGE_FAILED` where an outcome could not be written; the directory is given up all the same, and the next `open` judges anew.
    */
   async close(options?: CloseOptions): Promise<void> {
-    const checked = checkOptions({ tasks: z.enum(['leave', 'stop']).optional(), ...stopFields }, options, 'close');
+    const checked = checkOptions(callOptions.close, options, 'close');
     return this.#holder.while(this.#closing.close(checked));
   }
 

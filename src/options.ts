@@ -4,11 +4,12 @@ import { BackgroundTaskError } from './errors.js';
 import { checkHookName, parseHook } from './hooks/definition.js';
 import type { HookDefinition } from './hooks/types.js';
 import type { LegacyShape } from './legacy/types.js';
-import { callable, count, countOrInfinity, milliseconds } from './task/fields.js';
+import { callable, countOrInfinity, milliseconds, wholeNumber } from './task/fields.js';
 import { type AnyTaskKind, type KindRuntime, type RecoverProcess, runtimeOf } from './task/kind.js';
-import { describeProblems } from './task/problems.js';
+import { validate } from './task/problems.js';
 import { MAX_RESULT_BYTES } from './task/record.js';
 import { isStandardSchema } from './task/schema.js';
+import { came, show } from './task/show.js';
 
 /** What `BackgroundTaskManager.open` takes. Every optional input also accepts `undefined`, which means the default. */
 export interface OpenOptions<Kinds extends readonly AnyTaskKind[]> {
@@ -103,10 +104,12 @@ export interface Settings {
   readonly signal: AbortSignal | undefined;
 }
 
+const DIRECTORY = 'expected a path or a file: URL';
+
 const schema = z.strictObject({
   directory: z
-    .union([z.string().min(1), z.instanceof(URL).refine((url) => url.protocol === 'file:')], {
-      error: 'expected a path or a file: URL',
+    .union([z.string().min(1, DIRECTORY), z.instanceof(URL).refine((url) => url.protocol === 'file:', DIRECTORY)], {
+      error: DIRECTORY,
     })
     .refine((value) => !String(value).includes('\0'), 'expected a path without a NUL byte'),
   maxRunningTasks: countOrInfinity(1).default(Infinity),
@@ -117,7 +120,7 @@ const schema = z.strictObject({
   reconcileIntervalMs: milliseconds.default(10_000),
   stopGraceMs: milliseconds.default(5_000),
   maxOutputBytes: countOrInfinity(1).default(Infinity),
-  maxResultBytes: count.max(MAX_RESULT_BYTES).default(MAX_RESULT_BYTES),
+  maxResultBytes: wholeNumber(0, MAX_RESULT_BYTES).default(MAX_RESULT_BYTES),
   fsync: z.boolean().default(true),
   retention: z
     .strictObject({
@@ -135,7 +138,7 @@ const schema = z.strictObject({
         return (
           typeof shape?.name === 'string' && isStandardSchema(shape.schema) && typeof shape.toRecord === 'function'
         );
-      }, 'expected { name, schema, toRecord }'),
+      }, 'expected a shape: { name, schema, toRecord }'),
     )
     .default([]),
   resumeQueued: z.boolean().default(true),
@@ -148,10 +151,9 @@ const schema = z.strictObject({
 
 /** Checks the options of `open`. Throws `INVALID_OPTIONS` naming every problem, before anything was touched. */
 export function parseOptions(options: OpenOptions<readonly AnyTaskKind[]>): Settings {
-  const parsed = schema.safeParse(options);
-  if (!parsed.success)
-    throw new BackgroundTaskError('INVALID_OPTIONS', describeProblems(parsed.error.issues, options, ['hooks']));
-  const { maxRunningTasksPerGroup: perGroup, kinds, directory, ...rest } = parsed.data;
+  const { data, problem } = validate(schema, options === undefined ? {} : options, ['hooks']);
+  if (problem !== undefined) throw new BackgroundTaskError('INVALID_OPTIONS', problem);
+  const { maxRunningTasksPerGroup: perGroup, kinds, directory, ...rest } = data;
   return {
     ...rest,
     directory: directory instanceof URL ? fileURLToPath(directory) : directory,
@@ -172,7 +174,7 @@ function checkedLimit(limit: (group: string) => number): (group: string) => numb
     if (typeof value === 'number' && value >= 0) return value;
     throw new BackgroundTaskError(
       'INVALID_OPTIONS',
-      `maxRunningTasksPerGroup(${JSON.stringify(group)}): expected a number of at least 0, got ${String(value)}`,
+      `maxRunningTasksPerGroup(${show(group)}): expected a number of at least 0, got ${typeof value === 'number' ? value : came(value)}`,
     );
   };
 }
@@ -192,10 +194,13 @@ function parseKinds(kinds: readonly unknown[]): KindRuntime[] {
     if (!runtime)
       throw new BackgroundTaskError(
         'INVALID_OPTIONS',
-        `kinds.${index}: expected a kind from defineTaskKind, got ${typeof kind}`,
+        `kinds.${index}: expected a kind from defineTaskKind, got ${came(kind)}`,
       );
     if (names.has(runtime.name))
-      throw new BackgroundTaskError('INVALID_OPTIONS', `kinds.${index}: the name "${runtime.name}" is taken`);
+      throw new BackgroundTaskError(
+        'INVALID_OPTIONS',
+        `kinds.${index}: expected a name of its own, got ${show(runtime.name)}, which is taken`,
+      );
     names.add(runtime.name);
     return runtime;
   });

@@ -29,6 +29,8 @@ export interface ReadReport {
   readonly owner: { readonly identity: OwnerIdentity; readonly alive: boolean | 'unknown' } | null;
 }
 
+const readOptions = z.strictObject({ judge: z.boolean().optional() });
+
 /**
  * Reads the records of a directory without owning it, for dashboards and command lines; a manager may be writing at the same time.
  * Nothing is moved, settled or changed. `judge: true`: each active process is looked at as an owner would, so that one which ended while no
@@ -41,7 +43,7 @@ export async function readTasks(
   directory: string | URL,
   options?: { judge?: boolean | undefined },
 ): Promise<ReadReport> {
-  const { judge } = checkOptions({ judge: z.boolean().optional() }, options, 'readTasks');
+  const { judge } = checkOptions(readOptions, options, 'readTasks');
   const parse = createParser([]);
   const { records, rejected } = await readRecords(directory, parse);
   const layout = await layoutOf(directory);

@@ -209,7 +209,7 @@ describe('EventHub: listeners that fail', () => {
     expect(other).toHaveBeenCalledTimes(1);
     expect(heard).toEqual(['task:pruned process-1', 'error process-1']);
     expect(told).toMatchObject([
-      { taskId: 'process-1', error: { code: 'INVALID_OPTIONS', cause: boom, taskId: 'process-1' } },
+      { taskId: 'process-1', error: { code: 'LISTENER_FAILED', cause: boom, taskId: 'process-1' } },
     ]);
     expect(told[0]!.error).toBeInstanceOf(BackgroundTaskError);
     expect(told[0]!.error.message).toBe('a listener to "task:pruned" failed: boom');
@@ -284,7 +284,7 @@ describe('EventHub: listeners that fail', () => {
     await until(() => warnings.length === 3);
     await setImmediate();
     expect(warnings).toHaveLength(3);
-    for (const warning of warnings) expect(warning).toMatchObject({ code: 'INVALID_OPTIONS', cause: boom });
+    for (const warning of warnings) expect(warning).toMatchObject({ code: 'LISTENER_FAILED', cause: boom });
     for (const listener of [sync, late, all]) expect(listener).toHaveBeenCalledTimes(1);
   });
 

@@ -1,6 +1,8 @@
 import { z } from 'zod';
 import { BackgroundTaskError } from '../errors.js';
-import { describeProblems, show } from '../task/problems.js';
+import { callable, countOrInfinity, milliseconds } from '../task/fields.js';
+import { validate } from '../task/problems.js';
+import { came, show } from '../task/show.js';
 import type { Awaitable } from '../task/types.js';
 import type { Delivery, HookDefinition, HookOptions } from './types.js';
 
@@ -17,15 +19,10 @@ export interface HookSettings {
 const namePattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 
 const DEFAULT_MAX_DELAY_MS = 30_000;
-const milliseconds = z.number().finite().nonnegative();
 
 const schema = z.strictObject({
-  deliver: z.custom<HookSettings['deliver']>((value) => typeof value === 'function', 'expected a function'),
-  maxAttempts: z
-    .union([z.literal(Infinity), z.number().int().min(1)], {
-      error: 'expected a whole number of at least 1, or Infinity',
-    })
-    .default(4),
+  deliver: callable,
+  maxAttempts: countOrInfinity(1).default(4),
   minDelayMs: milliseconds.default(500),
   maxDelayMs: milliseconds.optional(),
   timeoutMs: milliseconds.default(30_000),
@@ -35,7 +32,7 @@ const schema = z.strictObject({
 export function checkHookName(name: unknown): asserts name is string {
   if (typeof name === 'string' && namePattern.test(name)) return;
   throw invalid(
-    `expected a hook name of 1 to 64 letters, digits, ".", "_" and "-" that starts with a letter or digit, got ${show(name)}`,
+    `expected a hook name of 1 to 64 letters, digits, ".", "_" and "-" that starts with a letter or digit, got ${typeof name === 'string' ? show(name) : came(name)}`,
   );
 }
 
@@ -44,11 +41,11 @@ export function parseHook(name: string, definition: HookDefinition<any>): HookSe
   if (definition === 'pull') return 'pull';
   const options: HookOptions<any> = typeof definition === 'function' ? { deliver: definition } : definition;
   if (typeof options !== 'object' || options === null) {
-    throw invalid(`hook "${name}": expected a function, "pull" or { deliver, … }, got ${show(options)}`);
+    throw invalid(`hook "${name}": expected a function, "pull" or { deliver, … }, got ${came(options)}`);
   }
-  const parsed = schema.safeParse(options);
-  if (!parsed.success) throw invalid(`hook "${name}": ${describeProblems(parsed.error.issues, options)}`);
-  const { minDelayMs, maxDelayMs = Math.max(DEFAULT_MAX_DELAY_MS, minDelayMs), ...rest } = parsed.data;
+  const { data, problem } = validate(schema, options);
+  if (problem !== undefined) throw invalid(`hook "${name}": ${problem}`);
+  const { minDelayMs, maxDelayMs = Math.max(DEFAULT_MAX_DELAY_MS, minDelayMs), ...rest } = data;
   if (maxDelayMs < minDelayMs) {
     throw invalid(`hook "${name}": maxDelayMs: expected at least minDelayMs (${minDelayMs}), got ${maxDelayMs}`);
   }

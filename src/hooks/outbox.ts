@@ -8,8 +8,9 @@
 import { delay } from '../clock.js';
 import { BackgroundTaskError } from '../errors.js';
 import { Slices } from '../store/slices.js';
-import { show } from '../task/problems.js';
+import { didYouMean } from '../task/nearest.js';
 import { isSupported, type TaskRecord } from '../task/record.js';
+import { show } from '../task/show.js';
 import { isTerminalStatus } from '../task/status.js';
 import type { HookState, OwedDelivery } from '../task/types.js';
 import { Book } from './book.js';
@@ -71,7 +72,7 @@ export class Outbox {
       const known = this.names().map(show).join(', ') || 'none';
       throw new BackgroundTaskError(
         'UNKNOWN_HOOK',
-        `expected hooks that this manager has (${known}), got ${show(name)}`,
+        `hooks: expected hooks that this manager has (${known}), got ${show(name)}${didYouMean(name, this.names())}`,
       );
     }
     return Object.fromEntries(names.map((name) => [name, fresh()]));
@@ -250,7 +251,7 @@ export class Outbox {
     const known = Object.keys(record.hooks).map(show).join(', ') || 'none';
     throw new BackgroundTaskError(
       'UNKNOWN_HOOK',
-      `expected a hook that the task owes something to (${known}), got ${show(name)}`,
+      `expected a hook that the task owes something to (${known}), got ${show(name)}${didYouMean(name, Object.keys(record.hooks))}`,
       { taskId },
     );
   }

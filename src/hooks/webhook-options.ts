@@ -1,6 +1,8 @@
 import { z } from 'zod';
 import { BackgroundTaskError } from '../errors.js';
-import { describeProblems, show } from '../task/problems.js';
+import { callable, millisecondsFrom } from '../task/fields.js';
+import { validate } from '../task/problems.js';
+import { came, show, typeName } from '../task/show.js';
 import type { AnyTask, Awaitable } from '../task/types.js';
 import { parseSecret } from './webhook-signature.js';
 
@@ -39,40 +41,38 @@ export interface WebhookSettings extends Pick<WebhookOptions, 'resolveUrl' | 'he
   readonly timeoutMs: number;
 }
 
-const callable = z
-  .custom<(...args: never[]) => unknown>((value) => typeof value === 'function', 'expected a function')
-  .optional();
-
 const schema = z.strictObject({
   url: z.unknown().optional(),
-  resolveUrl: callable,
+  resolveUrl: callable.optional(),
   secret: z.unknown().optional(),
-  headers: callable,
+  headers: callable.optional(),
   allowPrivateNetworks: z.boolean().default(false),
-  timeoutMs: z.number().finite().min(1).default(10_000),
-  payload: callable,
+  timeoutMs: millisecondsFrom(1).default(10_000),
+  payload: callable.optional(),
 });
 
 /** Throws `INVALID_OPTIONS`. Neither a URL nor a secret is ever shown. */
 export function parseWebhookOptions(options: WebhookOptions): WebhookSettings {
-  const parsed = schema.safeParse(options);
-  if (!parsed.success) throw invalid(describeProblems(parsed.error.issues, options));
-  const { url, secret, resolveUrl, headers, payload } = options;
+  const { data, problem } = validate(schema, options === undefined ? {} : options, ['url', 'secret']);
+  if (problem !== undefined) throw invalid(problem);
+  const { url, secret, resolveUrl, headers, payload } = options ?? {};
   if ((url === undefined) === (resolveUrl === undefined))
     throw invalid(`expected url or resolveUrl, got ${url ? 'both' : 'neither'}`);
   const key = typeof secret === 'function' ? secret : parseSecret(secret);
   if (secret !== undefined && !key)
-    throw invalid('secret: expected base64, with or without "whsec_", or a function of the task');
+    throw invalid(
+      `secret: expected base64, with or without "whsec_", or a function of the task, got ${secretName(secret)}`,
+    );
   const target = url === undefined ? {} : parseUrl(url);
   if (target.problem) throw invalid(`url: ${target.problem}`);
-  const { allowPrivateNetworks, timeoutMs } = parsed.data;
+  const { allowPrivateNetworks, timeoutMs } = data;
   return { url: target.url, secret: key, resolveUrl, headers, payload, allowPrivateNetworks, timeoutMs };
 }
 
 /** The URL, or what is wrong with it, without showing it: it may hold credentials. */
 export function parseUrl(value: unknown): { readonly url?: URL; readonly problem?: string } {
   const expected = 'expected an absolute http: or https: URL';
-  if (typeof value !== 'string' && !(value instanceof URL)) return { problem: `${expected}, got ${show(value)}` };
+  if (typeof value !== 'string' && !(value instanceof URL)) return { problem: `${expected}, got ${came(value)}` };
   if (!URL.canParse(String(value))) return { problem: `${expected}, got a string that is none` };
   const url = new URL(value);
   if (url.protocol !== 'http:' && url.protocol !== 'https:')
@@ -83,6 +83,10 @@ export function parseUrl(value: unknown): { readonly url?: URL; readonly problem
     return { problem: `${expected}, got one whose user or password is not percent-encoded` };
   }
   return { url };
+}
+
+function secretName(secret: unknown): string {
+  return typeof secret === 'string' ? 'a string that is none' : typeName(secret);
 }
 
 function invalid(message: string): BackgroundTaskError {

@@ -7,8 +7,8 @@ import { setImmediate } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { BackgroundTaskError } from '../errors.js';
 import { jsonBytes, toJson } from '../task/json.js';
-import { show } from '../task/problems.js';
 import { isSupported, MAX_RECORD_BYTES, RecordError, type TaskRecord } from '../task/record.js';
+import { came, show } from '../task/show.js';
 import { isTerminalStatus, judge } from '../task/status.js';
 
 /** What became of each record given to `importTasks`. */
@@ -44,7 +44,7 @@ const SETTLED_MARGIN_BYTES = 128;
  */
 export async function importRecords(records: readonly unknown[], target: ImportTarget): Promise<ImportReport> {
   if (!Array.isArray(records))
-    throw new BackgroundTaskError('INVALID_SPEC', `importTasks: records: expected an array, got ${show(records)}`);
+    throw new BackgroundTaskError('INVALID_SPEC', `importTasks: records: expected an array, got ${came(records)}`);
   const imported: string[] = [];
   const skipped: string[] = [];
   const rejected: { index: number; reason: string }[] = [];

@@ -5,7 +5,7 @@
  */
 import { BackgroundTaskError } from '../errors.js';
 import { toJson } from '../task/json.js';
-import { show } from '../task/problems.js';
+import { inOneVoice } from '../task/problems.js';
 import {
   assertJson,
   describeIssues,
@@ -18,6 +18,7 @@ import {
   type TaskRecord,
 } from '../task/record.js';
 import { checkSchema } from '../task/schema.js';
+import { came, show } from '../task/show.js';
 import type { JsonObject, JsonValue, UnknownTask } from '../task/types.js';
 import { claudeHooks } from './claude-hooks.js';
 import type { BuiltInShape } from './fields.js';
@@ -59,7 +60,7 @@ const recognition: readonly (readonly [BuiltInShape, share: number])[] = [
  */
 export function createParser(shapes: readonly LegacyShape[]): (value: unknown, context?: ParseContext) => TaskRecord {
   return (value, context = {}) => {
-    if (!isPlainObject(value)) throw new RecordError(`expected a JSON object, got ${show(value)}`);
+    if (!isPlainObject(value)) throw new RecordError(`expected a JSON object, got ${came(value)}`);
     const current = isCurrentShape(value);
     const record = current ? parseCurrentRecord(value) : parseLegacyRecord(value, shapes, context.fileName);
     checkName(record, context.fileName, current);
@@ -102,7 +103,7 @@ function parseLegacyRecord(
   const shape = recognise(value);
   if (!shape)
     throw new RecordError(`of no known shape: not ${[...tried, ...builtInShapes.map(lackOf(value))].join(', not ')}`);
-  const parsed = shape.schema.safeParse(value);
+  const parsed = shape.schema.safeParse(value, inOneVoice);
   if (!parsed.success)
     throw new RecordError(`as a ${shape.name} record: ${describeIssues(parsed.error.issues, value)}`);
   return parseCurrentRecord(shape.toRecord(value, {}));
@@ -118,7 +119,7 @@ function readHostShape(
     const verdict = checkSchema(shape.schema, value);
     if (!verdict.ok) return { problem: verdict.problem.slice(0, 200) };
     const answer = toJson(shape.toRecord(verdict.value, fileName === undefined ? {} : { fileName }), 'toRecord');
-    if (!isPlainObject(answer)) throw new RecordError(`toRecord: expected an object, got ${show(answer)}`);
+    if (!isPlainObject(answer)) throw new RecordError(`toRecord: expected an object, got ${came(answer)}`);
     return { record: parseCurrentRecord(withDefaults(answer, shape.name)) };
   } catch (error) {
     throw new RecordError(

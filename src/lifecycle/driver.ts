@@ -1,8 +1,8 @@
 import type { Clock } from '../clock.js';
 import type { NeverBegan, Probe } from '../task/kind.js';
 import { detailsFit } from '../task/kind.js';
-import { show } from '../task/problems.js';
 import type { TaskRecord } from '../task/record.js';
+import { came, show } from '../task/show.js';
 import { describeError } from '../task/task-error.js';
 import type { Awaitable, JsonObject } from '../task/types.js';
 import { type Core, toTaskError } from './core.js';
@@ -31,9 +31,7 @@ export async function find(core: Core, entry: Entry): Promise<Finding> {
   if (!kind?.probe) return { ended: true, outcome: { ending: 'gone', endedAt: core.notBefore(entry.record) } };
   const probe = await limited(core.clock, 'the probe', kind.probe(entry.working));
   if (probe.state === 'waiting' && typeof probe.prompt !== 'string') {
-    throw new TypeError(
-      `the probe of "${kind.name}" answered waiting with the prompt ${show(probe.prompt)}, expected a text`,
-    );
+    throw new TypeError(`the probe of "${kind.name}": prompt: expected a string, got ${came(probe.prompt)}`);
   }
   if (probe.state === 'running' || probe.state === 'waiting') return { ended: false, found: probe };
   return { ended: true, outcome: outcomeOf(core, entry, probe) };
@@ -45,7 +43,7 @@ type EndedProbe = Extract<Probe<JsonObject, unknown>, { state: 'completed' | 'fa
 function outcomeOf(core: Core, entry: Entry, probe: EndedProbe): Outcome {
   if (probe.state !== 'completed' && probe.state !== 'failed' && probe.state !== 'gone') {
     throw new TypeError(
-      `the probe of "${entry.record.kind}" answered with the unknown state ${show((probe as { state?: unknown }).state)}`,
+      `the probe of "${entry.record.kind}": state: expected one of running, waiting, completed, failed, gone, got ${show((probe as { state?: unknown }).state)}`,
     );
   }
   const isTime = Number.isFinite(probe.endedAt) && (probe.endedAt as number) >= 0;

@@ -4,8 +4,8 @@
  */
 import { createHash } from 'node:crypto';
 import { BackgroundTaskError } from '../errors.js';
-import { show } from '../task/problems.js';
 import type { TaskRecord } from '../task/record.js';
+import { show } from '../task/show.js';
 import type { JsonObject, JsonValue } from '../task/types.js';
 
 /** Enough to tell two values apart that were not made to collide. */

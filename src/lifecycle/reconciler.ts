@@ -1,5 +1,5 @@
 import type { Timer } from '../clock.js';
-import { asError } from '../errors.js';
+import { asError, withJsonError } from '../errors.js';
 import type { ReconcileReport } from '../events.js';
 import type { Core } from './core.js';
 import type { Entry } from './entry.js';
@@ -96,7 +96,7 @@ export class Reconciler {
       settled: ids('settled', 'lost'),
       adopted: ids('adopted'),
       lost: ids('lost'),
-      failures: found.flatMap(({ entry, error }) => (error ? [{ taskId: entry.taskId, error }] : [])),
+      failures: found.flatMap(({ entry, error }) => (error ? [withJsonError({ taskId: entry.taskId, error })] : [])),
     });
     this.last = { at: this.#core.clock.now(), report };
     this.#core.emit('manager:reconciled', { report });

@@ -3,13 +3,15 @@
  */
 import { z } from 'zod';
 import { asError, BackgroundTaskError } from '../errors.js';
-import { callable, milliseconds } from '../task/fields.js';
-import { MAX_ID_LENGTH, namePattern } from '../task/id.js';
+import { callable, description, milliseconds, textOf } from '../task/fields.js';
+import { assertTaskId } from '../task/id.js';
 import { jsonBytes, NotJsonError, toJson } from '../task/json.js';
 import type { KindRuntime, SpecReader } from '../task/kind.js';
-import { describeProblems, show } from '../task/problems.js';
+import { didYouMean } from '../task/nearest.js';
+import { validate } from '../task/problems.js';
 import { MAX_SPEC_BYTES } from '../task/record.js';
 import { checkSchema, type SchemaVerdict } from '../task/schema.js';
+import { came, show, typeName } from '../task/show.js';
 import type { Slot } from '../task/spec.js';
 import type { JsonObject, JsonValue, StandardSchema } from '../task/types.js';
 
@@ -39,13 +41,13 @@ export interface ParsedSpec {
 
 const common = {
   kind: z.string(),
-  description: z.string(),
+  description,
   taskId: z.string().optional(),
   timeoutMs: milliseconds.optional(),
   queueTimeoutMs: milliseconds.optional(),
   ttlMs: milliseconds.optional(),
-  group: z.string().min(1).max(256).optional(),
-  idempotencyKey: z.string().min(1).max(1024).optional(),
+  group: textOf(1, 256).optional(),
+  idempotencyKey: textOf(1, 1024).optional(),
   metadata: z.unknown().optional(),
   hooks: z.array(z.string()).readonly().optional(),
   slot: z
@@ -77,13 +79,9 @@ const secretFields = ['env', 'input', 'metadata'];
 export function parseSpec(spec: unknown, kinds: ReadonlyMap<string, KindRuntime>): ParsedSpec {
   const kind = kindOf(spec, kinds);
   const reader = kind.spec ?? (kind.start ? outlivesHost : inProcess);
-  const data = check(z.strictObject({ ...common, ...(reader.fields as z.ZodRawShape) }), spec);
-  if (typeof data.taskId === 'string' && !(data.taskId.length <= MAX_ID_LENGTH && namePattern.test(data.taskId))) {
-    throw new BackgroundTaskError(
-      'INVALID_TASK_ID',
-      `taskId: expected 1 to ${MAX_ID_LENGTH} characters matching ${namePattern.source}, got ${show(data.taskId)}`,
-    );
-  }
+  const data = check(schemaOf(reader), spec);
+  if (data.taskId !== undefined) assertTaskId(data.taskId, 'taskId: ');
+  refuseIdle(data);
   const own = reader.read(data);
   const parsed: ParsedSpec = {
     kind,
@@ -115,24 +113,55 @@ export function parseSpec(spec: unknown, kinds: ReadonlyMap<string, KindRuntime>
   return parsed;
 }
 
-function kindOf(spec: unknown, kinds: ReadonlyMap<string, KindRuntime>): KindRuntime {
-  if (typeof spec !== 'object' || spec === null)
-    throw new BackgroundTaskError('INVALID_SPEC', `expected a task spec, got ${show(spec)}`);
-  const name = (spec as { kind?: unknown }).kind;
-  if (typeof name !== 'string')
-    throw new BackgroundTaskError('INVALID_SPEC', `kind: expected the name of a kind, got ${show(name)}`);
-  const kind = kinds.get(name);
-  if (kind) return kind;
-  throw new BackgroundTaskError(
-    'UNKNOWN_KIND',
-    `kind: expected one of ${[...kinds.keys()].join(', ')}, got ${show(name)}; open the manager with this kind`,
-  );
+/** Built once for each reader: building costs more than a whole registration. */
+const schemas = new WeakMap<SpecReader, z.ZodObject<typeof common>>();
+
+function schemaOf(reader: SpecReader): z.ZodObject<typeof common> {
+  let schema = schemas.get(reader);
+  if (!schema) {
+    schema = z.strictObject({ ...common, ...(reader.fields as typeof common) });
+    schemas.set(reader, schema);
+  }
+  return schema;
 }
 
-function check(schema: z.ZodType, spec: unknown): z.infer<z.ZodObject<typeof common>> {
-  const parsed = schema.safeParse(spec);
-  if (parsed.success) return parsed.data as z.infer<z.ZodObject<typeof common>>;
-  throw new BackgroundTaskError('INVALID_SPEC', describeProblems(parsed.error.issues, spec, secretFields));
+type CommonFields = z.infer<z.ZodObject<typeof common>>;
+
+/**
+ * Options that would change nothing were meant to change something. `queueTimeoutMs` always may: the next owner queues what was cut short
+ * before it began, whatever this one does when it is full.
+ */
+function refuseIdle(spec: CommonFields): void {
+  const detached = spec.detached ?? true;
+  const idle = [
+    detached && spec.signal && ['signal', 'expected detached: false beside it; a detached task is ended with stopTask'],
+    detached && spec.detachOnTimeout && ['detachOnTimeout', 'expected detached: false beside it'],
+    detached && spec.detachTimeoutMs !== undefined && ['detachTimeoutMs', 'expected detached: false beside it'],
+    spec.detachOnTimeout && !spec.timeoutMs && ['detachOnTimeout', 'expected a timeoutMs beside it'],
+  ].filter((problem) => Array.isArray(problem));
+  if (idle.length === 0) return;
+  const problems = idle.map(([name, expected]) => `${name}: would have no effect; ${expected}`);
+  throw new BackgroundTaskError('INVALID_SPEC', problems.join('; '));
+}
+
+function kindOf(spec: unknown, kinds: ReadonlyMap<string, KindRuntime>): KindRuntime {
+  if (typeof spec !== 'object' || spec === null || Array.isArray(spec) || spec instanceof Promise)
+    throw new BackgroundTaskError('INVALID_SPEC', `expected a task spec, got ${came(spec)}`);
+  const name = (spec as { kind?: unknown }).kind;
+  const names = [...kinds.keys()];
+  const known = `expected one of ${names.join(', ')}`;
+  if (name === undefined) throw new BackgroundTaskError('INVALID_SPEC', `kind: is missing; ${known}`);
+  if (typeof name !== 'string') throw new BackgroundTaskError('INVALID_SPEC', `kind: ${known}, got ${came(name)}`);
+  const kind = kinds.get(name);
+  if (kind) return kind;
+  const meant = didYouMean(name, names) || '; open the manager with this kind';
+  throw new BackgroundTaskError('UNKNOWN_KIND', `kind: ${known}, got ${show(name)}${meant}`);
+}
+
+function check(schema: z.ZodObject<typeof common>, spec: unknown): CommonFields {
+  const { data, problem } = validate(schema, spec, secretFields);
+  if (problem === undefined) return data;
+  throw new BackgroundTaskError('INVALID_SPEC', problem);
 }
 
 /** Details as they go on record: JSON that satisfies the kind's schema. Throws `INVALID_SPEC`. */
@@ -164,9 +193,9 @@ export function jsonValue(value: unknown, at: string): JsonValue {
 /** A deep copy of a JSON object. Throws `INVALID_SPEC` naming the first place that is not JSON. */
 export function jsonObject(value: unknown, at: string): JsonObject {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new BackgroundTaskError('INVALID_SPEC', `${at}: expected an object, got ${show(value)}`);
+    throw new BackgroundTaskError('INVALID_SPEC', `${at}: expected an object, got ${typeName(value)}`);
   }
   const json = jsonValue(value, at);
   if (typeof json === 'object' && json !== null && !Array.isArray(json)) return json as JsonObject;
-  throw new BackgroundTaskError('INVALID_SPEC', `${at}: expected an object, got ${show(value)}`);
+  throw new BackgroundTaskError('INVALID_SPEC', `${at}: expected an object, got ${typeName(value)}`);
 }

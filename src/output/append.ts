@@ -12,7 +12,7 @@ import { dirname } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { BackgroundTaskError } from '../errors.js';
 import { storageFailed, systemCode, unlessCode } from '../store/failure.js';
-import { show } from '../task/problems.js';
+import { came } from '../task/show.js';
 
 /** What may wait to be written, in bytes: 16 MiB, each append counting 256 bytes more than it holds. */
 const MAX_PENDING_BYTES = 16 * 1024 * 1024;
@@ -91,7 +91,7 @@ export class OutputLog {
     }
     if (typeof chunk !== 'string' && !(chunk instanceof Uint8Array)) {
       return Promise.reject(
-        new BackgroundTaskError('INVALID_SPEC', `chunk: expected a string or a Uint8Array, got ${show(chunk)}`),
+        new BackgroundTaskError('INVALID_SPEC', `chunk: expected a string or a Uint8Array, got ${came(chunk)}`),
       );
     }
     const cost = APPEND_COST + (typeof chunk === 'string' ? Buffer.byteLength(chunk) : chunk.byteLength);

@@ -5,9 +5,11 @@
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
+import { z } from 'zod';
 import { BackgroundTaskError } from '../errors.js';
 import { storageFailed, unlessCode } from '../store/failure.js';
-import { show } from '../task/problems.js';
+import { count, countOrInfinity } from '../task/fields.js';
+import { checkOptions } from '../task/filter.js';
 import type { OutputWindow, ReadOutputOptions } from './types.js';
 import { bytesOfOpenCharacter, MAX_CHARACTER_BYTES, nextBoundary, previousBoundary } from './utf8.js';
 
@@ -159,38 +161,26 @@ async function decode(bytes: Buffer): Promise<string> {
   return text;
 }
 
+const schema = z.strictObject({
+  offset: count.optional(),
+  maxBytes: countOrInfinity(1).optional(),
+  tailBytes: count.optional(),
+  tailLines: count.optional(),
+});
+
 function parseOptions(options: unknown): Wanted {
-  if (options !== undefined && (typeof options !== 'object' || options === null || Array.isArray(options))) {
-    throw invalid(`expected an object, got ${show(options)}`);
-  }
-  const { offset, maxBytes, tailBytes, tailLines, ...unknown } = (options ?? {}) as Record<string, unknown>;
-  const [stranger] = Object.keys(unknown);
-  if (stranger !== undefined) throw invalid(`expected offset, maxBytes, tailBytes or tailLines, got ${show(stranger)}`);
-  const given = { offset, tailBytes, tailLines };
+  const { maxBytes, ...given } = checkOptions(schema, options, 'readOutput');
   const kinds = (['offset', 'tailBytes', 'tailLines'] as const).filter((name) => given[name] !== undefined);
   if (kinds.length > 1) throw invalid(`expected one of offset, tailBytes and tailLines, got ${kinds.join(' and ')}`);
   const kind = kinds[0] ?? 'offset';
-  const amount = integer(kind, given[kind], 0, 0);
-  if (kind !== 'tailBytes') return { kind, amount, maxBytes: atMost(bytesOf(maxBytes)) };
+  const amount = given[kind] ?? 0;
+  if (kind !== 'tailBytes') return { kind, amount, maxBytes: atMost(maxBytes ?? DEFAULT_WINDOW_BYTES) };
   if (maxBytes !== undefined) throw invalid('expected tailBytes without maxBytes, got both');
   return { kind, amount, maxBytes: atMost(amount) };
 }
 
 function atMost(bytes: number): number {
   return Math.min(bytes, MAX_WINDOW_BYTES);
-}
-
-/** `Infinity`: as much as any window has. */
-function bytesOf(maxBytes: unknown): number {
-  return maxBytes === Number.POSITIVE_INFINITY
-    ? MAX_WINDOW_BYTES
-    : integer('maxBytes', maxBytes, 1, DEFAULT_WINDOW_BYTES);
-}
-
-function integer(name: string, value: unknown, least: number, byDefault: number): number {
-  if (value === undefined) return byDefault;
-  if (Number.isSafeInteger(value) && (value as number) >= least) return value as number;
-  throw invalid(`${name}: expected an integer of at least ${least}, got ${show(value)}`);
 }
 
 function invalid(problem: string): BackgroundTaskError {

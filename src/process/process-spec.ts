@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { BackgroundTaskError } from '../errors.js';
 import { countOrInfinity, textWithoutNul } from '../task/fields.js';
 import type { SpecReader } from '../task/kind.js';
-import { describeProblems } from '../task/problems.js';
+import { validate } from '../task/problems.js';
 import type { ProcessDetails } from '../task/types.js';
 
 /** What a process is started with and no record holds. */
@@ -13,24 +13,32 @@ export interface ProcessInput {
   readonly inheritEnv?: boolean | undefined;
 }
 
-const command = z.union(
-  [
-    textWithoutNul.refine((line) => line.trim() !== ''),
-    z
-      .array(textWithoutNul)
-      .min(1)
-      .readonly()
-      .refine((argv) => argv[0] !== ''),
-  ],
-  {
-    error:
-      'expected a command without NUL bytes: a text that is not blank, or an array of texts that begins with a program',
-  },
+const COMMAND =
+  'expected a command without NUL bytes: a string that is not blank, or an array of strings that begins with a program';
+
+const line = z.custom<string>(
+  (value) => typeof value === 'string' && value.trim() !== '' && !value.includes('\0'),
+  COMMAND,
 );
 
-const cwd = z.union([textWithoutNul.min(1), z.instanceof(URL).refine((url) => url.protocol === 'file:')], {
-  error: 'expected a path without a NUL byte, or a file: URL',
-});
+const command = z.union([
+  line,
+  z
+    .array(textWithoutNul)
+    .min(1, COMMAND)
+    .readonly()
+    .refine((argv) => argv[0] !== '', COMMAND),
+]);
+
+const CWD = 'expected a path without a NUL byte, or a file: URL';
+
+const cwd = z.union(
+  [
+    z.custom<string>((value) => typeof value === 'string' && value !== '' && !value.includes('\0'), CWD),
+    z.instanceof(URL).refine((url) => url.protocol === 'file:', CWD),
+  ],
+  { error: CWD },
+);
 
 /** The names and values that an environment can hold. `process.env` is no plain object, hence the copy. */
 const env = z.preprocess(
@@ -61,15 +69,10 @@ export function missingEnvironment({ envNames = [], inheritEnv }: ProcessDetails
 
 /** What `recoverProcess` answered, checked. Throws `INVALID_OPTIONS`. */
 export function recoveredInput(answer: unknown, { inheritEnv }: ProcessDetails): ProcessInput {
-  const parsed = recovered.safeParse(answer);
   // The values may be secrets: only what is wrong with them is said.
-  if (!parsed.success) {
-    throw new BackgroundTaskError(
-      'INVALID_OPTIONS',
-      `recoverProcess: ${describeProblems(parsed.error.issues, answer, ['env'])}`,
-    );
-  }
-  return { env: parsed.data.env, inheritEnv };
+  const { data, problem } = validate(recovered, answer, ['env']);
+  if (problem !== undefined) throw new BackgroundTaskError('INVALID_OPTIONS', `recoverProcess: ${problem}`);
+  return { env: data.env, inheritEnv };
 }
 
 /** How the spec of a process is read. A relative `cwd` is resolved against the host's, at registration. */

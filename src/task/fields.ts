@@ -1,21 +1,57 @@
 import { z } from 'zod';
 
-/** A whole number of at least `minimum`, or `Infinity`, which zod's own numbers refuse. */
+/** A number that a test accepts. Words of its own, and `Infinity`, which zod's own numbers refuse. */
+function numberThat(test: (value: number) => boolean, expected: string): z.ZodType<number, number> {
+  return z.custom<number>((value) => typeof value === 'number' && test(value), expected);
+}
+
+/** A whole number of at least `minimum`, or `Infinity`. */
 export function countOrInfinity(minimum: number): z.ZodType<number, number> {
-  return z.custom<number>(
-    (value) => value === Number.POSITIVE_INFINITY || (Number.isInteger(value) && (value as number) >= minimum),
+  return numberThat(
+    (value) => value === Number.POSITIVE_INFINITY || (Number.isInteger(value) && value >= minimum),
     `expected a whole number of at least ${minimum}, or Infinity`,
   );
 }
 
+/** A whole number from `minimum` to `maximum`. */
+export function wholeNumber(minimum: number, maximum = Number.MAX_SAFE_INTEGER): z.ZodType<number, number> {
+  const range = maximum === Number.MAX_SAFE_INTEGER ? `of at least ${minimum}` : `from ${minimum} to ${maximum}`;
+  return numberThat(
+    (value) => Number.isSafeInteger(value) && value >= minimum && value <= maximum,
+    `expected a whole number ${range}`,
+  );
+}
+
+/** Milliseconds: a finite number of at least `minimum`. */
+export function millisecondsFrom(minimum: number): z.ZodType<number, number> {
+  return numberThat(
+    (value) => Number.isFinite(value) && value >= minimum,
+    `expected a number of milliseconds of at least ${minimum}`,
+  );
+}
+
 /** Milliseconds: a finite number that is not negative. */
-export const milliseconds = z.number().finite().nonnegative();
+export const milliseconds = millisecondsFrom(0);
 /** A whole number that is not negative. */
-export const count = z.number().int().nonnegative();
+export const count = wholeNumber(0);
+/** A string of so many characters. */
+export function textOf(minimum: number, maximum: number): z.ZodType<string, string> {
+  return z.custom<string>(
+    (value) => typeof value === 'string' && value.length >= minimum && value.length <= maximum,
+    `expected a string of ${minimum} to ${maximum} characters`,
+  );
+}
+/** A string that says something. */
+export const description = z.custom<string>(
+  (value) => typeof value === 'string' && value.trim() !== '',
+  'expected a string that is not blank',
+);
 /** A function, whatever it takes. */
 export const callable = z.custom<(...args: never[]) => unknown>(
   (value) => typeof value === 'function',
   'expected a function',
 );
-/** A text without NUL bytes, which no system call could take. */
-export const textWithoutNul = z.string().refine((value) => !value.includes('\0'), 'expected a text without a NUL byte');
+/** A string without NUL bytes, which no system call could take. */
+export const textWithoutNul = z
+  .string()
+  .refine((value) => !value.includes('\0'), 'expected a string without a NUL byte');

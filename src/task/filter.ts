@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import { BackgroundTaskError } from '../errors.js';
-import { describeProblems } from './problems.js';
+import { validate } from './problems.js';
 import type { TaskRecord } from './record.js';
 import { isTerminalStatus, taskStatuses } from './status.js';
 import type { TaskStatus } from './types.js';
@@ -31,25 +31,18 @@ export const filterFields = {
   group: z.string().optional(),
   metadata: z
     .custom<object>(
-      (value) => value === undefined || (typeof value === 'object' && value !== null),
+      (value) => value === undefined || (typeof value === 'object' && value !== null && !Array.isArray(value)),
       'expected an object',
     )
     .optional(),
   includeForeground: z.boolean().optional(),
 };
 
-/** Checks call options against a zod shape. Throws `INVALID_SPEC` naming every problem. */
-export function checkOptions<S extends z.ZodRawShape>(
-  shape: S,
-  options: unknown,
-  call: string,
-): z.infer<z.ZodObject<S>> {
-  const parsed = z.strictObject(shape).safeParse(options ?? {});
-  if (parsed.success) return parsed.data as z.infer<z.ZodObject<S>>;
-  throw new BackgroundTaskError(
-    'INVALID_SPEC',
-    `${call}: ${describeProblems(parsed.error.issues, options, ['metadata'])}`,
-  );
+/** Checks the options of a call against its schema; absent ones are none. Throws `INVALID_SPEC` naming every problem. */
+export function checkOptions<S extends z.ZodObject>(schema: S, options: unknown, call: string): z.infer<S> {
+  const { data, problem } = validate(schema, options === undefined ? {} : options, ['metadata']);
+  if (problem === undefined) return data as z.infer<S>;
+  throw new BackgroundTaskError('INVALID_SPEC', `${call}: ${problem}`);
 }
 
 /** For calls that are about all tasks: foreground ones are meant unless the filter says otherwise. */

@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto';
 import { BackgroundTaskError } from '../errors.js';
-import { show } from './problems.js';
+import { came, show } from './show.js';
 
 /** What an id looks like: safe as a file name on every system, and never a path. */
 export const namePattern = /^[a-z0-9]+(?:[-_][a-z0-9]+)*$/;
@@ -13,12 +13,12 @@ export function isTaskId(value: unknown): value is string {
 }
 
 /** Checked before any path is built from an id. Throws `INVALID_TASK_ID`. */
-function assertTaskId(value: unknown): asserts value is string {
+export function assertTaskId(value: unknown, at = ''): asserts value is string {
   if (isTaskId(value)) return;
-  const shown = typeof value === 'string' ? JSON.stringify(value.slice(0, 80)) : String(value);
+  const shown = typeof value === 'string' ? show(value) : came(value);
   throw new BackgroundTaskError(
     'INVALID_TASK_ID',
-    `expected a task id of 1 to ${MAX_ID_LENGTH} characters matching ${namePattern.source}, got ${shown}`,
+    `${at}expected a task id of 1 to ${MAX_ID_LENGTH} characters matching ${namePattern.source}, got ${shown}`,
   );
 }
 
@@ -27,7 +27,7 @@ export function taskIdOf(task: unknown): string {
   const isObject = typeof task === 'object' && task !== null;
   const id = isObject ? (task as { taskId?: unknown }).taskId : task;
   if (isObject && typeof id !== 'string') {
-    throw new BackgroundTaskError('INVALID_TASK_ID', `expected a task or its id, got ${show(task)} without a taskId`);
+    throw new BackgroundTaskError('INVALID_TASK_ID', `expected a task or its id, got ${came(task)} without a taskId`);
   }
   assertTaskId(id);
   return id;

@@ -4,7 +4,9 @@
  */
 import { BackgroundTaskError } from '../errors.js';
 import { isTaskId, MAX_ID_LENGTH, namePattern } from './id.js';
+import { isMisspelling, unknownKey } from './nearest.js';
 import { checkSchema, isStandardSchema } from './schema.js';
+import { came, show } from './show.js';
 import type {
   AnyTask,
   Awaitable,
@@ -186,6 +188,9 @@ export interface SpecReader {
 
 const callbacks = ['start', 'probe', 'stop', 'provideInput', 'recover', 'missing', 'resupply', 'settled'] as const;
 
+/** What an id has beside its prefix fits, with room to spare. */
+const MAX_NAME_LENGTH = MAX_ID_LENGTH - 24;
+
 const runtimeKey = Symbol.for('holdfast.kind');
 
 /**
@@ -229,21 +234,18 @@ export function defineTaskKind(definition: any): any {
 }
 
 function checkDefinition(definition: KindBase<string, any, any> & Partial<KindRuntime>): KindRuntime {
-  const problems: string[] = [];
+  if (typeof definition !== 'object' || definition === null)
+    throw invalid([`expected a definition such as { name, details }, got ${came(definition)}`]);
   const { name, details, result, idPrefix = name } = definition;
-  if (!isKindName(name)) problems.push(`name: expected ${namePattern.source}, at most 40 characters, got ${name}`);
-  if (!isKindName(idPrefix)) problems.push(`idPrefix: expected ${namePattern.source}, at most 40 characters`);
-  if (!isStandardSchema(details)) problems.push('details: expected a Standard Schema (zod, valibot, arktype)');
-  if (result !== undefined && !isStandardSchema(result)) problems.push('result: expected a Standard Schema or nothing');
-  for (const key of callbacks) {
-    const given = definition[key];
-    if (given !== undefined && typeof given !== 'function')
-      problems.push(`${key}: expected a function, got ${typeof given}`);
-  }
-  if ((definition.start === undefined) !== (definition.probe === undefined)) {
-    problems.push('start and probe: expected both, or neither');
-  }
-  if (problems.length > 0) throw new BackgroundTaskError('INVALID_OPTIONS', `task kind: ${problems.join('; ')}`);
+  const problems = [
+    ...nameProblems('name', name),
+    ...(idPrefix === name ? [] : nameProblems('idPrefix', idPrefix)),
+    ...schemaProblems('details', details),
+    ...(result === undefined ? [] : schemaProblems('result', result)),
+    ...callbackProblems(definition),
+    ...misspeltKeys(definition),
+  ];
+  if (problems.length > 0) throw invalid(problems);
   // Methods keep their receiver: a definition may be an object with `this`.
   const bound = callbacks.flatMap((key) => (definition[key] ? [[key, definition[key].bind(definition)]] : []));
   return Object.freeze({
@@ -256,8 +258,45 @@ function checkDefinition(definition: KindBase<string, any, any> & Partial<KindRu
   }) as KindRuntime;
 }
 
-function isKindName(name: unknown): boolean {
-  return isTaskId(name) && name.length <= MAX_ID_LENGTH - 24;
+function invalid(problems: readonly string[]): BackgroundTaskError {
+  return new BackgroundTaskError('INVALID_OPTIONS', `defineTaskKind: ${problems.join('; ')}`);
+}
+
+function nameProblems(key: string, name: unknown): string[] {
+  if (isTaskId(name) && name.length <= MAX_NAME_LENGTH) return [];
+  const expected = `expected 1 to ${MAX_NAME_LENGTH} characters matching ${namePattern.source}`;
+  if (name === undefined) return [`${key}: is missing; ${expected}`];
+  return [`${key}: ${expected}, got ${typeof name === 'string' ? show(name) : came(name)}`];
+}
+
+function schemaProblems(key: string, schema: unknown): string[] {
+  if (isStandardSchema(schema)) return [];
+  const expected = 'expected a Standard Schema (zod, valibot, arktype)';
+  return [schema === undefined ? `${key}: is missing; ${expected}` : `${key}: ${expected}, got ${came(schema)}`];
+}
+
+function callbackProblems(definition: Partial<KindRuntime>): string[] {
+  const problems = callbacks
+    .filter((key) => definition[key] !== undefined && typeof definition[key] !== 'function')
+    .map((key) => `${key}: expected a function, got ${came(definition[key])}`);
+  const { start, probe, stop, provideInput } = definition;
+  if (start === undefined && probe !== undefined) problems.push('start: is missing; expected a function beside probe');
+  if (start !== undefined && probe === undefined) problems.push('probe: is missing; expected a function beside start');
+  if (start !== undefined || probe !== undefined) return problems;
+  if (stop !== undefined) problems.push('stop: would have no effect; expected start and probe beside it');
+  if (provideInput !== undefined)
+    problems.push('provideInput: would have no effect; expected start and probe beside it');
+  if ((definition as { run?: unknown }).run !== undefined)
+    problems.push('run: would have no effect here; expected it in the spec of each task');
+  return problems;
+}
+
+/** A definition may be an object with a state of its own: only what is nearly a known key is taken for a mistake. */
+function misspeltKeys(definition: object): string[] {
+  const known: readonly string[] = ['name', 'idPrefix', 'details', 'result', 'spec', ...callbacks];
+  return Object.keys(definition)
+    .filter((key) => !known.includes(key) && isMisspelling(key, known))
+    .map((key) => `${key}: ${unknownKey(key, known)}`);
 }
 
 /** Whether the details on record satisfy the kind's schema: where not, the task is listed and kept but not probed. */

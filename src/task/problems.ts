@@ -1,28 +1,196 @@
+/*
+ * What is wrong with a value, in one voice: where it is, what was expected, what came. A schema judges; none of its own words are shown. Its
+ * issues are read by their codes, so that a locale which the host gave its validator changes nothing here.
+ */
 import type { z } from 'zod';
+import { didYouMean, unknownKey } from './nearest.js';
+import { came, listOf, show, typeName, withArticle } from './show.js';
 
-/** The problems zod found, each with where it is, what was expected and what came. Values below `secret` keys are never shown. */
-export function describeProblems(
-  issues: readonly z.core.$ZodIssue[],
-  input: unknown,
+/** The value as the schema made it, or every problem in one line. */
+export type Verdict<T> =
+  | { readonly data: T; readonly problem?: never }
+  | { readonly data?: never; readonly problem: string };
+
+/** An issue as any version of zod reports it, and as other validators do in part. */
+export interface Issue {
+  readonly code?: string | undefined;
+  readonly message: string;
+  readonly path?: readonly PropertyKey[] | undefined;
+  readonly [more: string]: unknown;
+}
+
+/** Judges a value. Of what is below a `secret` key, only the type is shown. */
+export function validate<S extends z.ZodType>(
+  schema: S,
+  value: unknown,
   secret: readonly string[] = [],
+): Verdict<z.infer<S>> {
+  if (isShapeless(value)) return { problem: `${expectOptions(schema, value)}, got ${came(value)}` };
+  const parsed = schema.safeParse(value, inOneVoice);
+  if (parsed.success) return { data: parsed.data };
+  return { problem: describeProblems(parsed.error.issues, value, secret) };
+}
+
+/** A promise or a signal has no keys of its own, and would pass for options without any. */
+function isShapeless(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && !/^(an object|an array of \d+|a Module)$/.test(typeName(value));
+}
+
+/** The known keys for each list of unknown ones, which is all that an issue tells of them. */
+const knownKeys = new WeakMap<object, readonly string[]>();
+
+/** What a `safeParse` of our own schemas is given, so that its messages are ours. */
+export const inOneVoice = {
+  error(issue: z.core.$ZodRawIssue): string {
+    const shape = shapeOf(issue.inst);
+    if (shape && issue.code === 'unrecognized_keys') knownKeys.set(issue.keys as object, Object.keys(shape));
+    if (isStrict(issue.inst) && issue.code === 'invalid_type') return expectOptions(issue.inst, issue.input);
+    return phrase(issue as unknown as Issue);
+  },
+};
+
+/** The keys below which only types are shown. */
+type Secret = readonly string[] | 'all';
+
+/** `path: expected …, got …; path: …`. */
+export function describeProblems(
+  issues: readonly z.core.$ZodIssue[] | readonly Issue[],
+  input: unknown,
+  secret: Secret = [],
 ): string {
-  return issues
-    .map((issue) => {
-      const path = issue.path.map(String).join('.');
-      const shown = secret.includes(String(issue.path[0])) ? '' : show(valueAt(input, issue.path));
-      return `${path ? `${path}: ` : ''}${issue.message}${shown && !issue.message.includes('received') ? `, got ${shown}` : ''}`;
-    })
-    .join('; ');
+  return (issues as readonly Issue[]).flatMap((issue) => describe(issue, input, secret)).join('; ');
+}
+
+function describe(issue: Issue, input: unknown, secret: Secret): readonly string[] {
+  const path = (issue.path ?? []).map(String);
+  if (issue.code === 'unrecognized_keys') {
+    const keys = issue.keys as readonly string[];
+    return keys.map((key) => `${[...path, plainKey(key)].join('.')}: ${unknownKey(key, knownKeys.get(keys) ?? [])}`);
+  }
+  if (issue.code === 'invalid_union' && issue.message === NO_BRANCH) {
+    return branchOf(issue).flatMap((inner) =>
+      describe({ ...inner, path: [...(issue.path ?? []), ...(inner.path ?? [])] }, input, secret),
+    );
+  }
+  const value = valueAt(input, issue.path ?? []);
+  const hidden = secret === 'all' || /secret$/i.test(path.at(-1) ?? '') || secret.includes(path[0] ?? '');
+  const at = path.map(plainKey).join('.');
+  const expected = wordsOf(issue);
+  if (value === undefined) return [`${at ? `${at}: ` : ''}is missing; ${expected}`];
+  const meant = issue.code === 'invalid_value' && !hidden ? didYouMean(value, textsOf(issue)) : '';
+  return [`${at ? `${at}: ` : ''}${expected}${gotInstead(expected, value, hidden)}${meant}`];
+}
+
+/** A string where a string belongs is shown as it stands; what is of another type, with that. */
+function gotInstead(expected: string, value: unknown, hidden: boolean): string {
+  const fits =
+    (typeof value === 'string' && /string|text|path|name|\bid\b|one of|"|a command/.test(expected)) ||
+    (typeof value === 'number' && /number|Infinity/.test(expected)) ||
+    (typeof value === 'boolean' && /true|false/.test(expected));
+  if (hidden) return fits ? '' : `, got ${typeName(value)}`;
+  return `, got ${fits ? show(value) : came(value)}`;
+}
+
+/** The host's own words for an issue stay; a validator's are replaced. */
+function wordsOf(issue: Issue): string {
+  if (issue.code === 'invalid_key') {
+    const [inner] = (issue.issues ?? []) as readonly Issue[];
+    return inner ? wordsOf(inner) : phrase(issue);
+  }
+  return /^(Invalid|Too (small|big)|Unrecognized|Required$|Expected |(String|Number|Array) must )/.test(issue.message)
+    ? phrase(issue)
+    : issue.message;
+}
+
+const NO_BRANCH = 'expected another value';
+
+const typeNames: Readonly<Record<string, string>> = {
+  boolean: 'true or false',
+  int: 'a whole number',
+  record: 'an object',
+  nonoptional: 'a value',
+  nan: 'NaN',
+  never: 'nothing',
+};
+
+/** What an issue expected. */
+function phrase(issue: Issue): string {
+  switch (issue.code) {
+    case 'invalid_type': {
+      const type = String(issue.expected);
+      return `expected ${typeNames[type] ?? withArticle(type)}`;
+    }
+    case 'invalid_value':
+      return `expected ${listOf(issue.values as readonly unknown[])}`;
+    case 'too_small':
+      return `expected ${amount(issue, 'at least', 'more than', issue.minimum)}`;
+    case 'too_big':
+      return `expected ${amount(issue, 'at most', 'less than', issue.maximum)}`;
+    case 'invalid_format':
+      return issue.pattern === undefined
+        ? `expected ${withArticle(String(issue.format))}`
+        : `expected a string matching ${unwrapped(String(issue.pattern))}`;
+    case 'not_multiple_of':
+      return `expected a multiple of ${issue.divisor}`;
+    case 'unrecognized_keys':
+      return `expected no ${(issue.keys as readonly string[]).map(plainKey).join(', ')}`;
+    case 'invalid_union':
+      return NO_BRANCH;
+    default:
+      return 'expected another value';
+  }
+}
+
+function amount({ origin, inclusive }: Issue, including: string, excluding: string, limit: unknown): string {
+  const bound = `${inclusive === false ? excluding : including} ${limit}`;
+  const many = limit === 1 && inclusive !== false ? '' : 's';
+  if (origin === 'string') return `a string of ${bound} character${many}`;
+  if (origin === 'array' || origin === 'set' || origin === 'map')
+    return `${withArticle(origin)} of ${bound} item${many}`;
+  return `a number of ${bound}`;
+}
+
+function unwrapped(pattern: string): string {
+  return pattern.replace(/^\/(.*)\/[a-z]*$/s, '$1');
+}
+
+function textsOf(issue: Issue): readonly string[] {
+  return ((issue.values ?? []) as readonly unknown[]).filter((value) => typeof value === 'string');
+}
+
+/** Of the alternatives that a value fits none of, the one that it came furthest in; the first of those that it came equally far in. */
+function branchOf(issue: Issue): readonly Issue[] {
+  const branches = (issue.errors ?? []) as readonly (readonly Issue[])[];
+  const depth = (branch: readonly Issue[]) => Math.max(0, ...branch.map(({ path }) => path?.length ?? 0));
+  return branches.reduce((best, branch) => (depth(branch) > depth(best) ? branch : best), branches[0] ?? []);
+}
+
+/** `expected options such as { timeoutMs }`: the one that would take what came; the first, where it is needed or none would. */
+function expectOptions(schema: unknown, value: unknown): string {
+  const shape = shapeOf(schema) ?? {};
+  const keys = Object.keys(shape);
+  const takes = (key: string, given: unknown) => (shape[key] as z.ZodType).safeParse(given).success;
+  const [first] = keys;
+  const needed = first !== undefined && !takes(first, undefined);
+  const isValue = value !== undefined && typeName(value) !== 'a Promise';
+  const meant = needed || !isValue ? first : (keys.find((key) => takes(key, value)) ?? first);
+  return meant === undefined ? 'expected an object' : `expected options such as { ${meant} }`;
+}
+
+function shapeOf(schema: unknown): Readonly<Record<string, unknown>> | undefined {
+  return (schema as { _zod?: { def?: { shape?: Record<string, unknown> } } } | undefined)?._zod?.def?.shape;
+}
+
+/** Options are: of records, unknown keys are kept. */
+function isStrict(schema: unknown): boolean {
+  const { catchall } = (schema as { _zod?: { def?: { catchall?: z.ZodType } } } | undefined)?._zod?.def ?? {};
+  return catchall?._zod.def.type === 'never';
+}
+
+function plainKey(key: string): string {
+  return /^[\w$<>[\]/@ -]{1,64}$/.test(key) ? key : show(key);
 }
 
 function valueAt(input: unknown, path: readonly PropertyKey[]): unknown {
   return path.reduce<unknown>((value, key) => (value as Record<PropertyKey, unknown> | null | undefined)?.[key], input);
-}
-
-/** A value as an error message shows it: short, on one line. */
-export function show(value: unknown): string {
-  if (typeof value === 'string') return JSON.stringify(value.length > 80 ? `${value.slice(0, 80)}…` : value);
-  if (typeof value === 'number' || typeof value === 'boolean' || value == null) return String(value);
-  if (typeof value === 'bigint') return `${value}n`;
-  return Array.isArray(value) ? `an array of ${value.length}` : `a ${typeof value}`;
 }

@@ -8,7 +8,8 @@ import { asError } from '../errors.js';
 import { MAX_ID_LENGTH, namePattern } from './id.js';
 import { cutText, deepFreeze } from './json.js';
 import { migrate } from './migrations.js';
-import { show } from './problems.js';
+import { describeProblems, inOneVoice } from './problems.js';
+import { came, show } from './show.js';
 import { hookStates, stopCauses, taskStatuses } from './status.js';
 import type { JsonObject, TaskOf } from './types.js';
 
@@ -58,7 +59,7 @@ const owed = z.object({
 const hooks = plainObject.superRefine((value, context) => {
   if (!isPlainObject(value)) return;
   for (const [name, delivery] of Object.entries(value)) {
-    const parsed = owed.safeParse(delivery);
+    const parsed = owed.safeParse(delivery, inOneVoice);
     for (const issue of parsed.error?.issues ?? []) {
       context.addIssue({ ...issue, path: [name, ...issue.path] } as never);
     }
@@ -148,12 +149,12 @@ export function isSupported(record: TaskRecord): boolean {
 
 /** Checks one of our own records whole and returns it, frozen in place. Throws {@link RecordError}. */
 export function parseCurrentRecord(value: unknown): TaskRecord {
-  if (!isPlainObject(value)) throw new RecordError(`expected a JSON object, got ${show(value)}`);
+  if (!isPlainObject(value)) throw new RecordError(`expected a JSON object, got ${came(value)}`);
   const version = value.schemaVersion;
   if (typeof version === 'number' && version > SCHEMA_VERSION) return parseNewerRecord(value);
   assertJson(value);
   const record = version === SCHEMA_VERSION ? value : migrated(value);
-  const parsed = schema.safeParse(record);
+  const parsed = schema.safeParse(record, inOneVoice);
   if (!parsed.success) throw new RecordError(describeIssues(parsed.error.issues, record));
   return deepFreeze(withRevision(record as unknown as TaskRecord));
 }
@@ -184,7 +185,7 @@ function migrated(value: JsonObject): JsonObject {
 /** A record of a newer version: its known fields as far as they can be read, everything else as it stands. */
 function parseNewerRecord(value: JsonObject): TaskRecord {
   assertJson(value, true);
-  const parsed = newer.safeParse(value);
+  const parsed = newer.safeParse(value, inOneVoice);
   if (!parsed.success) {
     throw new RecordError(`written by a newer version, and ${describeIssues(parsed.error.issues, value)}`, true);
   }
@@ -258,21 +259,7 @@ function findNotJson(value: unknown, depth: number): { path: string[]; problem: 
   return undefined;
 }
 
-/** `path: problem; path: problem`, for people: what was expected, and what came. A value whose name says that it is secret is not shown. */
+/** Every problem, cut to what a text may have. */
 export function describeIssues(issues: readonly z.core.$ZodIssue[], input: unknown): string {
-  return cutText(issues.map((issue) => describeIssue(issue, input)).join('; '), MAX_TEXT_BYTES);
-}
-
-function describeIssue(issue: z.core.$ZodIssue, input: unknown): string {
-  const path = issue.path.map(String);
-  const value = issue.path.reduce<unknown>(
-    (at, key) => (at as Record<PropertyKey, unknown> | null | undefined)?.[key],
-    input,
-  );
-  const expected = issue.message
-    .replace(/^(?:Invalid (?:input|string|option)|Too (?:small|big)): /, '')
-    .replace(/, received .*$/s, '');
-  const got =
-    value === undefined ? ', but it is missing' : /secret$/i.test(path.at(-1) ?? '') ? '' : `, got ${show(value)}`;
-  return `${path.join('.') || 'value'}: ${expected}${got}`;
+  return cutText(describeProblems(issues, input), MAX_TEXT_BYTES);
 }

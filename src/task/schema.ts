@@ -1,7 +1,10 @@
+import { describeProblems } from './problems.js';
 import type { StandardSchema } from './types.js';
 
 interface Issue {
   readonly message: string;
+  /** zod tells what it expected. */
+  readonly code?: string | undefined;
   readonly path?: ReadonlyArray<PropertyKey | { readonly key: PropertyKey }> | undefined;
 }
 
@@ -20,12 +23,18 @@ export function checkSchema(schema: StandardSchema, value: unknown): SchemaVerdi
     throw new TypeError(`the ${vendor} schema is asynchronous, or threw; holdfast needs a synchronous one`);
   }
   if (!answer.issues) return { ok: true, value: answer.value };
-  return { ok: false, problem: answer.issues.map(describe).join('; ') };
+  return { ok: false, problem: describeIssues(answer.issues, value) };
 }
 
-function describe(issue: Issue): string {
-  const path = issue.path?.map((part) => String(typeof part === 'object' ? part.key : part)).join('.');
-  return path ? `${path}: ${issue.message}` : issue.message;
+/** In our voice where the validator tells what it expected, otherwise in its own. The host's values may be secret: none is shown. */
+function describeIssues(issues: readonly Issue[], value: unknown): string {
+  return issues
+    .map(({ path = [], ...issue }) => {
+      const keys = path.map((part) => (typeof part === 'object' ? part.key : part));
+      if (issue.code !== undefined) return describeProblems([{ ...issue, path: keys }], value, 'all');
+      return keys.length > 0 ? `${keys.map(String).join('.')}: ${issue.message}` : issue.message;
+    })
+    .join('; ');
 }
 
 /** Whether `value` has the one property that makes it a Standard Schema. */

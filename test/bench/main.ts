@@ -48,7 +48,7 @@ async function outputSpeed(): Promise<void> {
     );
     const asTask = await median(5, () =>
       timed(async () => {
-        const { taskId } = await manager.registerTask({ kind: 'process', description: '', command });
+        const { taskId } = await manager.registerTask({ kind: 'process', description: 'work', command });
         await manager.waitForTask(taskId);
         await manager.pruneTasks();
       }),
@@ -67,7 +67,7 @@ async function launchCost(): Promise<void> {
     const durable = await BackgroundTaskManager.open({ directory: join(directory, 'a') });
     const fast = await BackgroundTaskManager.open({ directory: join(directory, 'b'), fsync: false });
     const run = (manager: BackgroundTaskManager) => async () => {
-      const { taskId } = await manager.registerTask({ kind: 'process', description: '', command: ['true'] });
+      const { taskId } = await manager.registerTask({ kind: 'process', description: 'work', command: ['true'] });
       await manager.waitForTask(taskId);
     };
     const bare = await median(50, () => timed(() => execFileSync('/bin/sh', ['-c', 'true'])));
@@ -126,7 +126,7 @@ async function manyRecords(): Promise<void> {
         await timed(async () => (manager = await BackgroundTaskManager.open({ directory: folder, fsync: false }))),
       );
       loop.disable();
-      await manager.registerTask({ kind: 'process', description: '', command: 'sleep 60' });
+      await manager.registerTask({ kind: 'process', description: 'work', command: 'sleep 60' });
       pass.push(await median(51, () => timed(() => manager.reconcile())));
       await manager.close({ tasks: 'stop', graceMs: 0 });
     }
@@ -154,7 +154,7 @@ async function overshoot(): Promise<void> {
       for (let n = 0; n < 5; n++) {
         const { taskId } = await manager.registerTask({
           kind: 'process',
-          description: '',
+          description: 'work',
           command: 'yes',
           maxOutputBytes,
         });

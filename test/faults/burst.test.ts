@@ -21,7 +21,7 @@ describe('registrations of one turn, more than there are descriptors', () => {
        const told = [];
        manager.on('error', ({ error }) => told.push(error.code + ' ' + error.message));
        const registered = Array.from({ length: ${count} }, (_, n) =>
-         manager.registerTask({ kind: 'function', description: '', run: () => n }));
+         manager.registerTask({ kind: 'function', description: 'work', run: () => n }));
        const refused = (await Promise.allSettled(registered)).filter(({ status }) => status === 'rejected');
        await manager.waitForIdle();
        say({ refused: refused.length, why: String(refused[0]?.reason), told, terminal: manager.status().terminal });
@@ -55,7 +55,7 @@ describe('registrations of one turn, more than there are descriptors', () => {
        const count = () => { turn++; counting = setImmediate(count); };
        let counting = setImmediate(count);
        const registered = Array.from({ length: ${count} }, () =>
-         manager.registerTask({ kind: 'process', description: '', command: ['sleep', '600'] }));
+         manager.registerTask({ kind: 'process', description: 'work', command: ['sleep', '600'] }));
        const refused = (await Promise.allSettled(registered)).filter(({ status }) => status === 'rejected');
        clearImmediate(counting);
        const turns = new Set(spawns).size;
@@ -81,10 +81,10 @@ describe('registrations of one turn, more than there are descriptors', () => {
     const host = startHost(
       `const manager = await BackgroundTaskManager.open({ directory, fsync: false });
        let finish;
-       await manager.registerTask({ kind: 'function', taskId: 'first', description: '', run: () => new Promise((resolve) => { finish = resolve; }) });
+       await manager.registerTask({ kind: 'function', taskId: 'first', description: 'work', run: () => new Promise((resolve) => { finish = resolve; }) });
        let done = 0;
        const registered = Array.from({ length: 5000 }, () =>
-         manager.registerTask({ kind: 'function', description: '', run: () => new Promise(() => {}) }).then(() => done++));
+         manager.registerTask({ kind: 'function', description: 'work', run: () => new Promise(() => {}) }).then(() => done++));
        finish();
        await manager.waitForTask('first');
        say(done);

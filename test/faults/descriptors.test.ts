@@ -12,7 +12,7 @@ it('a host without a free descriptor calls nothing lost, launches nothing, and s
   const first = startHost(
     `const manager = await BackgroundTaskManager.open({ directory, fsync: false });
      for (const [id, end] of [['adopted', 'exit 3'], ['stays', 'sleep 600']])
-       await manager.registerTask({ kind: 'process', taskId: id, description: '', command: 'until [ -e "' + directory + '/.gate" ]; do sleep 0.02; done; ' + end });
+       await manager.registerTask({ kind: 'process', taskId: id, description: 'work', command: 'until [ -e "' + directory + '/.gate" ]; do sleep 0.02; done; ' + end });
      say('ready');`,
     directory,
   );
@@ -25,16 +25,16 @@ it('a host without a free descriptor calls nothing lost, launches nothing, and s
      const lost = [];
      manager.on('error', ({ error }) => told.add(error.code));
      manager.on('task:settled', ({ task }) => task.status === 'lost' && lost.push(task.taskId));
-     await manager.registerTask({ kind: 'process', taskId: 'own', description: '', command: 'until [ -e "' + directory + '/.gate" ]; do sleep 0.02; done; exit 5' });
+     await manager.registerTask({ kind: 'process', taskId: 'own', description: 'work', command: 'until [ -e "' + directory + '/.gate" ]; do sleep 0.02; done; exit 5' });
      let finish;
-     await manager.registerTask({ kind: 'function', taskId: 'inside', description: '', run: () => new Promise((resolve) => { finish = resolve; }) });
+     await manager.registerTask({ kind: 'function', taskId: 'inside', description: 'work', run: () => new Promise((resolve) => { finish = resolve; }) });
      const fds = [];
      const fill = () => { try { for (;;) fds.push(fs.openSync('/dev/null')); } catch (error) { if (error.code !== 'EMFILE') throw error; } };
      // What a pass had open at first is closed by now, and taken too.
      for (let turn = 0; turn < 10; turn++) { fill(); await new Promise((resolve) => setTimeout(resolve, 10)); }
      fill();
      say('full');
-     const refused = await manager.registerTask({ kind: 'process', taskId: 'never', description: '', command: 'touch "' + directory + '/.ran"' }).catch((error) => error.code);
+     const refused = await manager.registerTask({ kind: 'process', taskId: 'never', description: 'work', command: 'touch "' + directory + '/.ran"' }).catch((error) => error.code);
      finish(1);
      const stopping = manager.stopTask('stays');
      stopping.catch(() => {});

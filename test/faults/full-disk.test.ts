@@ -37,11 +37,11 @@ describe.skipIf(!canMount())('a full disk under a manager (needs the right to mo
     const manager = await openManager({ directory, fsync: true, reconcileIntervalMs: 50 });
     const errors = errorsOf(manager);
     const gate = deferred<string>();
-    await manager.registerTask({ kind: 'function', taskId: 'inside', description: '', run: () => gate.promise });
+    await manager.registerTask({ kind: 'function', taskId: 'inside', description: 'work', run: () => gate.promise });
     await manager.registerTask({
       kind: 'process',
       taskId: 'outside',
-      description: '',
+      description: 'work',
       command: `until [ -e "${elsewhere}/gate" ]; do sleep 0.05; done; exit 7`,
     });
     await pidIn(join(directory, '.run', 'outside.pid'));
@@ -98,7 +98,7 @@ describe.skipIf(!canMount())('a full disk under a manager (needs the right to mo
     await manager.pruneTasks({ filter: { kind: 'function', status: 'completed' } });
     expect(await manager.waitForTask('inside')).toMatchObject({ status: 'completed', result: 'done' });
     expect(await manager.waitForTask('outside')).toMatchObject({ status: 'failed', details: { exitCode: 7 } });
-    await manager.registerTask({ kind: 'process', taskId: 'later', description: '', command: 'echo later' });
+    await manager.registerTask({ kind: 'process', taskId: 'later', description: 'work', command: 'echo later' });
     expect(await manager.waitForTask('later')).toMatchObject({ status: 'completed' });
     expect(manager.status().slots.used).toBe(0);
     await manager.close();
@@ -114,7 +114,7 @@ describe.skipIf(!canMount())('a full disk under a manager (needs the right to mo
     await manager.registerTask({
       kind: 'process',
       taskId: 'flood',
-      description: '',
+      description: 'work',
       command: 'exec 2>/dev/null; trap "exit 9" TERM; while :; do yes | head -c 4096; sleep 0.01; done',
     });
     await until(async () => (await manager.readOutput('flood')).size > 100_000);
@@ -140,7 +140,7 @@ describe.skipIf(!canMount())('a full disk under a manager (needs the right to mo
     await manager.registerTask({
       kind: 'process',
       taskId: 'ends',
-      description: '',
+      description: 'work',
       command: `until [ -e "${elsewhere}/gate" ]; do sleep 0.02; done; touch "${elsewhere}/ended"; exit 42`,
     });
     // On a disk that is full from the start a command is not run at all: so only once it was.
@@ -168,8 +168,8 @@ describe.skipIf(!canMount())('a full disk under a manager (needs the right to mo
     const manager = await openManager({ directory, reconcileIntervalMs: 0 });
     errorsOf(manager);
     const gate = deferred<number>();
-    await manager.registerTask({ kind: 'function', taskId: 'inside', description: '', run: () => gate.promise });
-    await manager.registerTask({ kind: 'process', taskId: 'outside', description: '', command: 'sleep 600' });
+    await manager.registerTask({ kind: 'function', taskId: 'inside', description: 'work', run: () => gate.promise });
+    await manager.registerTask({ kind: 'process', taskId: 'outside', description: 'work', command: 'sleep 600' });
     await pidIn(join(directory, '.run', 'outside.pid'));
     const filler = fillDisk(directory);
     gate.resolve(1);

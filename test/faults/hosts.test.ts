@@ -18,9 +18,9 @@ function place(): string {
 const begin = `
   const manager = await BackgroundTaskManager.open({ directory, fsync: false, reconcileIntervalMs: 100 });
   manager.on('error', ({ error }) => console.error('told', error.code, error.message));
-  await manager.registerTask({ kind: 'process', taskId: 'on', description: '', command: 'exec sleep 600' });
-  await manager.registerTask({ kind: 'function', taskId: 'inside', description: '', run: () => new Promise(() => {}) });`;
-const short = `await manager.registerTask({ kind: 'process', taskId: 'short', description: '', command: 'exit 5' });`;
+  await manager.registerTask({ kind: 'process', taskId: 'on', description: 'work', command: 'exec sleep 600' });
+  await manager.registerTask({ kind: 'function', taskId: 'inside', description: 'work', run: () => new Promise(() => {}) });`;
+const short = `await manager.registerTask({ kind: 'process', taskId: 'short', description: 'work', command: 'exit 5' });`;
 
 /** What the next host must find after one that did not close: the process adopted, the function lost, everything else true. */
 async function expectAftermath(directory: string): Promise<void> {
@@ -90,8 +90,8 @@ describe('a host that ends in the middle of things', () => {
        manager.on('*', () => { throw null; });
        manager.on('task:settled', async () => { throw new TypeError('listener'); });
        const failed = new Promise((resolve) => manager.on('hook:failed', resolve));
-       await manager.registerTask({ kind: 'function', taskId: 'sync', description: '', run: () => { throw undefined; } });
-       await manager.registerTask({ kind: 'function', taskId: 'later', description: '', run: async ({ signal, appendOutput }) => { appendOutput('x'); throw Object.assign(new Error('plain'), { name: 7 }); } });
+       await manager.registerTask({ kind: 'function', taskId: 'sync', description: 'work', run: () => { throw undefined; } });
+       await manager.registerTask({ kind: 'function', taskId: 'later', description: 'work', run: async ({ signal, appendOutput }) => { appendOutput('x'); throw Object.assign(new Error('plain'), { name: 7 }); } });
        await manager.waitForIdle();
        await failed;
        await manager.close();
@@ -121,7 +121,7 @@ describe('a host that ends in the middle of things', () => {
        const settled = new Promise((resolve) => manager.on('hook:failed', resolve));
        manager.on('task:settled', fail);
        manager.on('error', () => {});
-       await manager.registerTask({ kind: 'function', taskId: 'work', description: '', run: async () => fail() });
+       await manager.registerTask({ kind: 'function', taskId: 'work', description: 'work', run: async () => fail() });
        say((await manager.waitForTask('work')).status);
        await settled;
        await manager.close();
@@ -161,7 +161,7 @@ describe('a host that ends in the middle of things', () => {
 describe('close', () => {
   it('twice at once is one', async () => {
     const manager = await openManager({ directory: place() });
-    await manager.registerTask({ kind: 'process', description: '', command: 'exec sleep 600' });
+    await manager.registerTask({ kind: 'process', description: 'work', command: 'exec sleep 600' });
     const heard = record(manager);
     await Promise.all([
       manager.close({ tasks: 'stop', graceMs: 1_000 }),
@@ -179,7 +179,7 @@ describe('close', () => {
       const manager = await openManager({ directory, whenFull: 'queue', maxRunningTasks: 3 });
       const registered = Promise.allSettled(
         Array.from({ length: 6 }, (_, n) =>
-          manager.registerTask({ kind: 'process', taskId: `t${n}`, description: '', command: 'exec sleep 600' }),
+          manager.registerTask({ kind: 'process', taskId: `t${n}`, description: 'work', command: 'exec sleep 600' }),
         ),
       );
       for (let n = 0; n < turn * 3; n++) await setImmediate();
@@ -218,7 +218,7 @@ describe('close', () => {
       await manager.registerTask({
         kind: 'process',
         taskId: `t${n}`,
-        description: '',
+        description: 'work',
         command: n % 2 ? 'exec sleep 600' : 'exit 2',
       });
     }
@@ -242,7 +242,7 @@ describe('close', () => {
     const inListener = await openManager({ directory: place(), stopGraceMs: 200 });
     const closed = deferred<unknown>();
     inListener.on('task:settled', () => closed.resolve(inListener.close()));
-    await inListener.registerTask({ kind: 'function', description: '', run: () => 1 });
+    await inListener.registerTask({ kind: 'function', description: 'work', run: () => 1 });
     await within('close in a listener', closed.promise);
 
     const done = deferred<unknown>();
@@ -252,7 +252,7 @@ describe('close', () => {
       done.resolve(closing);
       return closing;
     });
-    await inHook.registerTask({ kind: 'function', description: '', run: () => 1 });
+    await inHook.registerTask({ kind: 'function', description: 'work', run: () => 1 });
     await within('close in a hook', done.promise);
 
     const directory = place();
@@ -261,7 +261,7 @@ describe('close', () => {
     await inWork.registerTask({
       kind: 'function',
       taskId: 'work',
-      description: '',
+      description: 'work',
       run: async () => {
         const closing = inWork.close();
         ended.resolve(closing);
@@ -284,7 +284,7 @@ describe('one owner', () => {
         owner,
       });
     }
-    await manager.registerTask({ kind: 'function', taskId: 'on', description: '', run: () => 1 });
+    await manager.registerTask({ kind: 'function', taskId: 'on', description: 'work', run: () => 1 });
     expect(await manager.waitForTask('on')).toMatchObject({ status: 'completed' });
     await manager.close();
     await openManager({ directory });
@@ -340,7 +340,7 @@ describe('one owner', () => {
          const { BackgroundTaskManager } = require('holdfast');
          (async () => {
            const manager = await BackgroundTaskManager.open({ directory: \${JSON.stringify(directory)}, fsync: false });
-           await manager.registerTask({ kind: 'process', taskId: 'on', description: '', command: 'exec sleep 600' });
+           await manager.registerTask({ kind: 'process', taskId: 'on', description: 'work', command: 'exec sleep 600' });
            parentPort.postMessage('ready');
            setInterval(() => {}, 1000);
          })();\`, { eval: true, execArgv: [] });
@@ -366,8 +366,8 @@ describe('what holds the process', () => {
     [
       'a manager with running work of every sort that was never closed',
       `${begin}
-      await manager.registerTask({ kind: 'process', taskId: 'limited', description: '', command: 'exec sleep 600', timeoutMs: 500000, maxOutputBytes: 1000 });
-      await manager.registerTask({ kind: 'function', taskId: 'asking', description: '', run: ({ requestInput }) => requestInput('?') });
+      await manager.registerTask({ kind: 'process', taskId: 'limited', description: 'work', command: 'exec sleep 600', timeoutMs: 500000, maxOutputBytes: 1000 });
+      await manager.registerTask({ kind: 'function', taskId: 'asking', description: 'work', run: ({ requestInput }) => requestInput('?') });
       manager.on('task:settled', () => {});
       manager.addHook('pulled', 'pull');
       say('open');`,
@@ -403,14 +403,14 @@ it('a host whose directory is taken away is told, and harms nobody', async () =>
   await manager.registerTask({
     kind: 'function',
     taskId: 'inside',
-    description: '',
+    description: 'work',
     run: ({ signal }) => new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason))),
   });
   const { renameSync } = await import('node:fs');
   renameSync(directory, `${directory}-moved`);
   await manager.reconcile().catch(() => undefined);
   await within('manager:fenced', fenced);
-  await expect(manager.registerTask({ kind: 'function', description: '', run: () => 1 })).rejects.toMatchObject({
+  await expect(manager.registerTask({ kind: 'function', description: 'work', run: () => 1 })).rejects.toMatchObject({
     code: 'OWNERSHIP_LOST',
   });
   expect(onDisk(`${directory}-moved`, 'inside')).toMatchObject({ status: 'running' });

@@ -227,7 +227,7 @@ async function afterwards(life: Life, directory: string, at: string): Promise<vo
   }
   for (const [taskId, times] of life.settled) expect(times, `${at}: settled ${taskId}`).toBe(1);
   expect(slotsAddUp(next), at).toMatchObject({ used: slotsAddUp(next).running });
-  await next.registerTask({ kind: 'function', taskId: 'later', description: '', run: () => 1 });
+  await next.registerTask({ kind: 'function', taskId: 'later', description: 'work', run: () => 1 });
   expect(await within('later', next.waitForTask('later')), at).toMatchObject({ status: 'completed' });
   await within('last close', next.close({ tasks: 'stop' }));
   expect(supervisors(directory), at).toEqual([]);

@@ -104,7 +104,7 @@ describe('open', () => {
     for (let round = 0; round < 10; round++) {
       const host = startHost(
         `const manager = await BackgroundTaskManager.open({ directory, fsync: false });
-         for (let n = 0; n < 5; n++) manager.registerTask({ kind: n % 2 ? 'process' : 'function', taskId: 'r${round}-' + n, description: '', command: n % 2 ? 'true' : undefined, run: n % 2 ? undefined : () => 'x'.repeat(300000) }).catch(() => {});
+         for (let n = 0; n < 5; n++) manager.registerTask({ kind: n % 2 ? 'process' : 'function', taskId: 'r${round}-' + n, description: 'work', command: n % 2 ? 'true' : undefined, run: n % 2 ? undefined : () => 'x'.repeat(300000) }).catch(() => {});
          setTimeout(() => process.kill(process.pid, 'SIGKILL'), ${round * 7});`,
         directory,
       );
@@ -145,9 +145,9 @@ describe.each([0o000, 0o022, 0o077, 0o777].map((umask) => ({ umask, name: umask.
        const hook = webhookHook({ url: 'http://127.0.0.1:1/' , allowPrivateNetworks: true, secret: Buffer.from('${secrets[1]}').toString('base64'), headers: () => ({ authorization: 'Bearer ${secrets[2]}' }) });
        const manager = await BackgroundTaskManager.open({ directory, kinds: [kind], hooks: { web: typeof hook === 'function' ? { deliver: hook, maxAttempts: 1 } : { ...hook, maxAttempts: 1 } }, maxResultBytes: 10 });
        manager.on('error', ({ error }) => say(error.message));
-       await manager.registerTask({ kind: 'process', taskId: 'p', description: '', command: 'test -n "$SECRET" && umask && sleep 600', env: { SECRET: '${secrets[0]}' } });
-       await manager.registerTask({ kind: 'function', taskId: 'f', description: '', run: async ({ appendOutput }) => { await appendOutput('x'); return 'y'.repeat(100); } });
-       await manager.registerTask({ kind: 'agent', taskId: 'a', description: '', details: { id: '1' }, input: { token: '${secrets[3]}' } });
+       await manager.registerTask({ kind: 'process', taskId: 'p', description: 'work', command: 'test -n "$SECRET" && umask && sleep 600', env: { SECRET: '${secrets[0]}' } });
+       await manager.registerTask({ kind: 'function', taskId: 'f', description: 'work', run: async ({ appendOutput }) => { await appendOutput('x'); return 'y'.repeat(100); } });
+       await manager.registerTask({ kind: 'agent', taskId: 'a', description: 'work', details: { id: '1' }, input: { token: '${secrets[3]}' } });
        await manager.reconcile();
        await manager.waitForTask('a');
        // Nothing is being written any more.

@@ -28,15 +28,15 @@ const busyHost = `
   });
   let beats = 0;
   let stopBeating = false;
-  await manager.registerTask({ kind: 'function', taskId: 'beats', description: '', run: async ({ updateDetails }) => {
+  await manager.registerTask({ kind: 'function', taskId: 'beats', description: 'work', run: async ({ updateDetails }) => {
     while (!stopBeating) {
       await updateDetails({ beats: ++beats });
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
     return beats;
   } });
-  await manager.registerTask({ kind: 'process', taskId: 'prints', description: '', command: 'while :; do echo line; sleep 0.05; done' });
-  await manager.registerTask({ kind: 'process', taskId: 'ends', description: '', command: 'until [ -e "' + directory + '/.gate" ]; do sleep 0.02; done; exit 9' });
+  await manager.registerTask({ kind: 'process', taskId: 'prints', description: 'work', command: 'while :; do echo line; sleep 0.05; done' });
+  await manager.registerTask({ kind: 'process', taskId: 'ends', description: 'work', command: 'until [ -e "' + directory + '/.gate" ]; do sleep 0.02; done; exit 9' });
   say(process.pid);
   const { existsSync } = await import('node:fs');
   const on = (name, action) => { const timer = setInterval(() => { if (existsSync(directory + '/.' + name)) { clearInterval(timer); action(); } }, 10).unref(); };

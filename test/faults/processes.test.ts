@@ -69,7 +69,7 @@ describe('after stopTask nothing lives of a tree that', () => {
   it.each(stubborn)('%s', { timeout: 60_000 }, async (_, command, least) => {
     const directory = place();
     const manager = await openManager({ directory, stopGraceMs: 300 });
-    const { taskId } = await manager.registerTask({ kind: 'process', taskId: 'wild', description: '', command });
+    const { taskId } = await manager.registerTask({ kind: 'process', taskId: 'wild', description: 'work', command });
     await printed(manager, taskId, 'ready');
     const mark = `${directory}/.run/wild`;
     await until(() => processesWith(mark).length >= least);
@@ -84,7 +84,7 @@ describe('after stopTask nothing lives of a tree that', () => {
     const directory = place();
     const manager = await openManager({ directory, stopGraceMs: 300 });
     const command = `env -i sh -c 'trap "" TERM; echo $$ >"${directory}/.wiped"; while :; do sleep 600; done' & env -i sleep 600 & echo ready; wait`;
-    await manager.registerTask({ kind: 'process', taskId: 'wild', description: '', command });
+    await manager.registerTask({ kind: 'process', taskId: 'wild', description: 'work', command });
     const wiped = await pidIn(join(directory, '.wiped'));
     expect(await manager.stopTask('wild')).toMatchObject({ status: 'killed' });
     expect(lives(wiped)).toBe(false);
@@ -99,7 +99,7 @@ describe('after stopTask nothing lives of a tree that', () => {
     await manager.registerTask({
       kind: 'process',
       taskId: 'wild',
-      description: '',
+      description: 'work',
       command: ['perl', '-e', hydra.replaceAll('\\\\n', '\\n')],
     });
     await printed(manager, 'wild', 'ready');
@@ -111,7 +111,7 @@ describe('after stopTask nothing lives of a tree that', () => {
     const directory = place();
     const host = startHost(
       `const manager = await BackgroundTaskManager.open({ directory, fsync: false });
-       await manager.registerTask({ kind: 'process', taskId: 'wild', description: '', command: 'setsid sleep 600 & (trap "" TERM; while :; do sleep 600; done) & sleep 0.2; echo ready; wait' });
+       await manager.registerTask({ kind: 'process', taskId: 'wild', description: 'work', command: 'setsid sleep 600 & (trap "" TERM; while :; do sleep 600; done) & sleep 0.2; echo ready; wait' });
        while (!(await manager.readOutput('wild')).size) await new Promise((resolve) => setTimeout(resolve, 10));
        say(manager.getTask('wild').details.pid);`,
       directory,
@@ -134,7 +134,7 @@ describe('a task has ended when its command has', () => {
     await manager.registerTask({
       kind: 'process',
       taskId: 'ends',
-      description: '',
+      description: 'work',
       command: `(sleep 600; echo late) & echo "$!" >"${directory}/.holder"; echo out; exit 4`,
     });
     expect(await manager.waitForTask('ends')).toMatchObject({ status: 'failed', details: { exitCode: 4 } });
@@ -146,7 +146,7 @@ describe('a task has ended when its command has', () => {
     const directory = place();
     const host = startHost(
       `const manager = await BackgroundTaskManager.open({ directory, fsync: false });
-       await manager.registerTask({ kind: 'process', taskId: 'ends', description: '', command: 'setsid sleep 600 & sleep 0.2; exit 6' });
+       await manager.registerTask({ kind: 'process', taskId: 'ends', description: 'work', command: 'setsid sleep 600 & sleep 0.2; exit 6' });
        process.kill(process.pid, 'SIGKILL');`,
       directory,
     );
@@ -164,7 +164,7 @@ describe('a supervisor killed alone', () => {
     const task = await manager.registerTask({
       kind: 'process',
       taskId: 'left',
-      description: '',
+      description: 'work',
       command: `echo $$ >"${directory}/.command"; until [ -e "${directory}/.gate" ]; do sleep 0.05; done`,
     });
     const command = await pidIn(join(directory, '.command'));
@@ -189,7 +189,7 @@ describe('a supervisor killed alone', () => {
     const task = await manager.registerTask({
       kind: 'process',
       taskId: 'left',
-      description: '',
+      description: 'work',
       command: `trap '' TERM; setsid sleep 600 & echo ready; while :; do sleep 600; done`,
     });
     await printed(manager, 'left', 'ready');
@@ -208,7 +208,7 @@ describe('a supervisor and its command killed together', () => {
     const task = await manager.registerTask({
       kind: 'process',
       taskId: 'both',
-      description: '',
+      description: 'work',
       command: 'echo ready; exec sleep 600',
     });
     await printed(manager, 'both', 'ready');
@@ -224,7 +224,7 @@ describe('a supervisor and its command killed together', () => {
     const directory = place();
     const host = startHost(
       `const manager = await BackgroundTaskManager.open({ directory, fsync: false });
-       await manager.registerTask({ kind: 'process', taskId: 'both', description: '', command: 'echo ready; exec sleep 600' });
+       await manager.registerTask({ kind: 'process', taskId: 'both', description: 'work', command: 'echo ready; exec sleep 600' });
        while (!(await manager.readOutput('both')).size) await new Promise((resolve) => setTimeout(resolve, 10));
        say(manager.getTask('both').details.pid);`,
       directory,
@@ -245,7 +245,7 @@ describe('a recorded pid that belongs to a stranger by now', () => {
       const directory = place();
       const host = startHost(
         `const manager = await BackgroundTaskManager.open({ directory, fsync: false });
-       await manager.registerTask({ kind: 'process', taskId: 'mine', description: '', command: 'exec sleep 600' });
+       await manager.registerTask({ kind: 'process', taskId: 'mine', description: 'work', command: 'exec sleep 600' });
        say(manager.getTask('mine').details.pid);`,
         directory,
       );
@@ -276,7 +276,7 @@ describe('a recorded pid that belongs to a stranger by now', () => {
     const task = await manager.registerTask({
       kind: 'process',
       taskId: 'mine',
-      description: '',
+      description: 'work',
       command: 'exec sleep 600',
     });
     const record = { ...task, taskId: 'other', details: { ...task.details } };
@@ -301,7 +301,7 @@ describe('zombies', () => {
     const manager = await openManager({ directory, stopGraceMs: 300 });
     // Children that end at once and are never waited for.
     const zombies = `perl -e 'for (1..5) { fork or exit 0 } $| = 1; print "ready\\n"; sleep 600'`;
-    await manager.registerTask({ kind: 'process', taskId: 'parent', description: '', command: zombies });
+    await manager.registerTask({ kind: 'process', taskId: 'parent', description: 'work', command: zombies });
     await printed(manager, 'parent', 'ready');
     expect(await manager.reconcile()).toMatchObject({ failures: [] });
     expect(await manager.stopTask('parent')).toMatchObject({ status: 'killed' });
@@ -312,7 +312,7 @@ describe('zombies', () => {
     // The host is stopped where it stands, so nobody waits for the supervisor; the next owner is kept out all the while.
     const host = startHost(
       `const manager = await BackgroundTaskManager.open({ directory, fsync: false });
-       await manager.registerTask({ kind: 'process', taskId: 'short', description: '', command: 'until [ -e "' + directory + '/.gate" ]; do sleep 0.02; done; exit 8' });
+       await manager.registerTask({ kind: 'process', taskId: 'short', description: 'work', command: 'until [ -e "' + directory + '/.gate" ]; do sleep 0.02; done; exit 8' });
        say(manager.getTask('short').details.pid);
        setInterval(() => {}, 1000);
        say(JSON.stringify(await manager.waitForTask('short')));`,
@@ -332,7 +332,7 @@ it('the output of a command that ends by a signal is whole, and so is its story'
   const directory = place();
   const manager = await openManager({ directory });
   const run = async (command: string) =>
-    manager.waitForTask((await manager.registerTask({ kind: 'process', description: '', command })).taskId);
+    manager.waitForTask((await manager.registerTask({ kind: 'process', description: 'work', command })).taskId);
   const ended = await run('seq 1 20000; kill -SEGV $$');
   expect(ended).toMatchObject({ status: 'failed', details: { exitCode: 139, signal: 'SIGSEGV' } });
   expect(readFileSync(join(directory, ended.taskId, 'output.log'), 'utf8').split('\n')).toHaveLength(20_001);
@@ -347,7 +347,7 @@ describe('a manager that closes while a tree is frozen for its output', () => {
       const directory = place();
       const first = await openManager({ directory });
       const command = `exec /bin/sh -c '${WRITER}' writer ${directory}`;
-      const spec = { kind: 'process', taskId: 'writer', description: '', command, maxOutputBytes: 100_000 } as const;
+      const spec = { kind: 'process', taskId: 'writer', description: 'work', command, maxOutputBytes: 100_000 } as const;
       await first.registerTask(spec);
       await until(async () => (await first.readOutput('writer')).size > 100_000);
       for (let turn = 0; turn < round; turn++) await new Promise(setImmediate);

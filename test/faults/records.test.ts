@@ -113,7 +113,7 @@ describe('a record that is no record', () => {
     expect(readFileSync(`${movedTo}.reason`, 'utf8')).toMatch(reason);
 
     // Its id is free again, and the next host hears nothing of it.
-    await manager.registerTask({ kind: 'function', taskId: 'bad', description: '', run: () => 1 });
+    await manager.registerTask({ kind: 'function', taskId: 'bad', description: 'work', run: () => 1 });
     await manager.waitForTask('bad');
     await manager.close();
     const next = await openAndListen(directory);
@@ -196,7 +196,7 @@ describe('a record of a newer version', () => {
     );
     await expect(manager.skipHook('n1', 'told')).rejects.toMatchObject(unsupported);
     await expect(
-      manager.registerTask({ kind: 'function', taskId: 'n1', description: '', run: () => 1 }),
+      manager.registerTask({ kind: 'function', taskId: 'n1', description: 'work', run: () => 1 }),
     ).rejects.toMatchObject({ code: 'TASK_EXISTS' });
     expect(await manager.pruneTasks()).toEqual([]);
     expect(await manager.stopAll()).toEqual([]);
@@ -217,10 +217,10 @@ describe('a record of a newer version', () => {
     const { manager, rejections } = await openAndListen(directory);
     expect(rejections).toEqual([{ path: join(directory, 'n1.json'), movedTo: null, reason: expect.any(String) }]);
     await expect(
-      manager.registerTask({ kind: 'function', taskId: 'n1', description: '', run: () => 1 }),
+      manager.registerTask({ kind: 'function', taskId: 'n1', description: 'work', run: () => 1 }),
     ).rejects.toMatchObject({ code: 'TASK_EXISTS' });
     await expect(
-      manager.registerTask({ kind: 'process', taskId: 'n1', description: '', command: 'true' }),
+      manager.registerTask({ kind: 'process', taskId: 'n1', description: 'work', command: 'true' }),
     ).rejects.toMatchObject({ code: 'TASK_EXISTS' });
     expect(manager.status().slots.used).toBe(0);
     expect(readFileSync(join(directory, 'n1.json'), 'utf8')).toBe(content);
@@ -247,7 +247,7 @@ describe('a record that cannot be reached', () => {
        await new Promise((resolve) => setTimeout(resolve, 10));
        say(heard);
        say(manager.listTasks().map(({ taskId }) => taskId));
-       say(await manager.registerTask({ kind: 'function', taskId: 'theirs', description: '', run: () => 1 }).catch((error) => error.code));
+       say(await manager.registerTask({ kind: 'function', taskId: 'theirs', description: 'work', run: () => 1 }).catch((error) => error.code));
        await manager.close();`,
       directory,
     );
@@ -275,7 +275,7 @@ describe('a record that cannot be reached', () => {
     ]);
     expect(manager.getTask('good')).toBeDefined();
     await expect(
-      manager.registerTask({ kind: 'function', taskId: 'bad', description: '', run: () => 1 }),
+      manager.registerTask({ kind: 'function', taskId: 'bad', description: 'work', run: () => 1 }),
     ).rejects.toMatchObject({ code: 'TASK_EXISTS' });
     expect(readFileSync(join(directory, 'bad.json'), 'utf8')).toBe('{');
     expect(readFileSync(join(directory, '.rejected'), 'utf8')).toBe('somebody else’s');
@@ -303,9 +303,9 @@ it('input nested 20,000 deep is refused or kept, and brings nothing down', async
   const nested = JSON.parse(`${'{"a":'.repeat(20_000)}1${'}'.repeat(20_000)}`);
   const refused = { code: 'INVALID_SPEC' };
   await manager
-    .registerTask({ kind: 'function', description: '', metadata: nested, run: () => 1 })
+    .registerTask({ kind: 'function', description: 'work', metadata: nested, run: () => 1 })
     .catch((error: unknown) => expect(error).toMatchObject(refused));
-  const { taskId } = await manager.registerTask({ kind: 'function', description: '', run: () => nested });
+  const { taskId } = await manager.registerTask({ kind: 'function', description: 'work', run: () => nested });
   expect(['completed', 'failed']).toContain((await within('the task', manager.waitForTask(taskId))).status);
 });
 
@@ -313,7 +313,7 @@ it('a record edited by hand while its host lives changes nothing for that host, 
   const directory = await scratch();
   killAllAfterwards(directory);
   const manager = await openManager({ directory });
-  await manager.registerTask({ kind: 'process', taskId: 'mine', description: '', command: 'exec sleep 600' });
+  await manager.registerTask({ kind: 'process', taskId: 'mine', description: 'work', command: 'exec sleep 600' });
   writeFileSync(join(directory, 'mine.json'), '{ edited');
   expect((await manager.reconcile()).failures).toEqual([]);
   expect(await manager.stopTask('mine')).toMatchObject({ status: 'killed' });

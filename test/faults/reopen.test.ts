@@ -28,11 +28,11 @@ afterEach(() => {
 async function deserted(directory: string): Promise<{ runs: number; doomed: number }> {
   const host = startHost(
     `const manager = await BackgroundTaskManager.open({ directory, fsync: false, whenFull: 'queue', maxRunningTasks: 4 });
-     await manager.registerTask({ kind: 'process', taskId: 'runs', description: '', command: 'exec sleep 600' });
-     await manager.registerTask({ kind: 'process', taskId: 'doomed', description: '', command: 'trap "" TERM; echo ready; while :; do sleep 600; done' });
-     await manager.registerTask({ kind: 'process', taskId: 'ended', description: '', command: 'until [ -e "' + directory + '/.gate" ]; do sleep 0.02; done; exit 7' });
-     await manager.registerTask({ kind: 'function', taskId: 'inside', description: '', run: () => new Promise(() => {}) });
-     await manager.registerTask({ kind: 'process', taskId: 'queued', description: '', command: 'true' });
+     await manager.registerTask({ kind: 'process', taskId: 'runs', description: 'work', command: 'exec sleep 600' });
+     await manager.registerTask({ kind: 'process', taskId: 'doomed', description: 'work', command: 'trap "" TERM; echo ready; while :; do sleep 600; done' });
+     await manager.registerTask({ kind: 'process', taskId: 'ended', description: 'work', command: 'until [ -e "' + directory + '/.gate" ]; do sleep 0.02; done; exit 7' });
+     await manager.registerTask({ kind: 'function', taskId: 'inside', description: 'work', run: () => new Promise(() => {}) });
+     await manager.registerTask({ kind: 'process', taskId: 'queued', description: 'work', command: 'true' });
      while (!(await manager.readOutput('doomed')).size) await new Promise((resolve) => setTimeout(resolve, 5));
      manager.on('task:stopping', () => say(['runs', 'doomed', 'ended'].map((id) => manager.getTask(id).details.pid)));
      manager.stopTask('doomed', { reason: 'enough', graceMs: 600000 });`,

@@ -270,7 +270,7 @@ export class Lives {
   #register({ do: _, kind, key, stubborn, ...common }: Extract<Command, { do: 'register' }>): void {
     const life = this.#life;
     const taskId = `t${this.#tasks++}`;
-    const spec = { ...common, taskId, description: '', idempotencyKey: key };
+    const spec = { ...common, taskId, description: 'work', idempotencyKey: key };
     const run = ({ signal, requestInput }: { signal: AbortSignal; requestInput(prompt: string): Promise<JsonValue> }) =>
       new Promise<string>((resolve, reject) => {
         if (!stubborn) signal.addEventListener('abort', () => reject(signal.reason));

@@ -68,7 +68,7 @@ export class ProcessLab {
     return {
       taskId: `t${++this.#ids}`,
       kind: 'process',
-      description: '',
+      description: 'work',
       status: 'running',
       detached: true,
       createdAt: now,

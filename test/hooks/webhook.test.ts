@@ -55,7 +55,7 @@ describe('options', () => {
     [{ url: 'http://a', payload: 'x' }, 'payload'],
     [{ url: 'http://a', allowPrivateNetworks: 'yes' }, 'allowPrivateNetworks'],
     [{ url: 'http://a', retries: 3 }, 'retries'],
-    [null, 'object'],
+    [null, 'expected options such as { url }, got null'],
   ])('%j is refused', (options, why) => {
     expect(() => webhookHook(options as never)).toThrow(
       expect.objectContaining({ code: 'INVALID_OPTIONS', message: expect.stringContaining(why) }),

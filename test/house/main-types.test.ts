@@ -42,11 +42,11 @@ function typesOnly(manager: Manager, task: Task<Kinds>): void {
   expectTypeOf(manager.waitForAny()).resolves.toEqualTypeOf<Task<Kinds> | undefined>();
   if (agent.is(task)) expectTypeOf(manager.stopTask(task)).resolves.toEqualTypeOf<AgentTask>();
   if (isTerminal(task)) expectTypeOf(task.endedAt).toEqualTypeOf<number>();
-  const registered = manager.registerTask({ kind: 'function', description: '', run: () => ({ n: 1 }) });
+  const registered = manager.registerTask({ kind: 'function', description: 'work', run: () => ({ n: 1 }) });
   expectTypeOf(registered).resolves.toEqualTypeOf<FunctionTask<{ n: number }>>();
   const started = manager.registerTask({
     kind: 'remote',
-    description: '',
+    description: 'work',
     details: { job: 'j' },
     input: { token: 't' },
   });

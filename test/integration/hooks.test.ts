@@ -13,8 +13,8 @@ import { deferred, next, openManager, record, scratch } from '../helpers/manager
 import { until } from '../helpers/wait.js';
 
 const forever = () => new Promise<never>(() => undefined);
-const fn = { kind: 'function', description: '', run: () => 'done' } as const;
-const endless = { kind: 'function', description: '', run: forever } as const;
+const fn = { kind: 'function', description: 'work', run: () => 'done' } as const;
+const endless = { kind: 'function', description: 'work', run: forever } as const;
 const quick = { minDelayMs: 0, maxDelayMs: 2 };
 
 describe('1,000 tasks and hooks that fail at random half of the time', () => {
@@ -102,7 +102,7 @@ describe('no hook fires before its outcome is on disk', () => {
     });
     await manager.registerTask({ ...fn, taskId: 'returned' });
     await manager.registerTask({ ...fn, taskId: 'threw', run: () => Promise.reject(new Error('no')) });
-    await manager.registerTask({ kind: 'process', taskId: 'exited', description: '', command: 'exit 3' });
+    await manager.registerTask({ kind: 'process', taskId: 'exited', description: 'work', command: 'exit 3' });
     await manager.registerTask({ ...endless, taskId: 'late', timeoutMs: 1 });
     await manager.registerTask({ ...endless, taskId: 'stopped' });
     await manager.stopTask('stopped');
@@ -142,7 +142,7 @@ describe('no hook fires before its outcome is on disk', () => {
       } } });
       manager.on('hook:delivered', () => { say('delivered after ' + calls); process.kill(process.pid, 'SIGKILL'); });
       let finish;
-      await manager.registerTask({ kind: 'function', taskId: 't', description: '', run: () => new Promise((resolve) => { finish = resolve; }) });
+      await manager.registerTask({ kind: 'function', taskId: 't', description: 'work', run: () => new Promise((resolve) => { finish = resolve; }) });
       calls = 0;
       finish('answer');
       await new Promise((resolve) => setTimeout(resolve, 60_000));`;
@@ -188,7 +188,7 @@ describe('a host with no listener', () => {
         reconcileIntervalMs,
         hooks: { told: async (task, { readOutput }) => told.resolve(`${task.status} ${(await readOutput()).text}`) },
       });
-      await manager.registerTask({ kind: 'process', description: '', command: 'sleep 0.05; echo out' });
+      await manager.registerTask({ kind: 'process', description: 'work', command: 'sleep 0.05; echo out' });
       expect(await told.promise).toBe('completed out\n');
     },
   );
@@ -207,7 +207,7 @@ describe('a host with no listener', () => {
       { kinds: [silent], reconcileIntervalMs: 10_000, hooks: { told: (task) => told.resolve(task.status) } },
       clock,
     );
-    await manager.registerTask({ kind: 'silent', description: '', details: {} });
+    await manager.registerTask({ kind: 'silent', description: 'work', details: {} });
     state = 'completed';
     await clock.advance(10_000);
     expect(await told.promise).toBe('completed');
@@ -218,7 +218,7 @@ describe('a host with no listener', () => {
     const host = startHost(
       `const manager = await BackgroundTaskManager.open({ directory, fsync: false, hooks: { told: () => {} } });
        await Promise.all(Array.from({ length: 20 }, (_, n) => manager.registerTask({
-         kind: 'process', taskId: 't' + n, description: '', command: 'until [ -e "' + directory + '/.gate" ]; do sleep 0.02; done; echo end ' + n + '; exit ' + n % 3,
+         kind: 'process', taskId: 't' + n, description: 'work', command: 'until [ -e "' + directory + '/.gate" ]; do sleep 0.02; done; echo end ' + n + '; exit ' + n % 3,
        })));
        say('registered');`,
       directory,
@@ -305,7 +305,7 @@ describe('a restart', () => {
     const host = startHost(
       `const manager = await BackgroundTaskManager.open({ directory, hooks: { told: { minDelayMs: 60_000, maxDelayMs: 60_000, deliver: () => { throw new Error('no'); } } } });
        manager.on('hook:retrying', ({ nextAttemptAt }) => say(nextAttemptAt));
-       await manager.registerTask({ kind: 'function', taskId: 't', description: '', run: () => 1 });
+       await manager.registerTask({ kind: 'function', taskId: 't', description: 'work', run: () => 1 });
        setInterval(() => {}, 1000);`,
       directory,
     );
@@ -381,7 +381,7 @@ describe('a foreground task', () => {
     const directory = await scratch();
     const host = startHost(
       `const manager = await BackgroundTaskManager.open({ directory, hooks: { inbox: 'pull' } });
-       await manager.registerTask({ kind: 'process', taskId: 'p', description: '', detached: false, command: 'until [ -e "' + directory + '/.gate" ]; do sleep 0.02; done' });
+       await manager.registerTask({ kind: 'process', taskId: 'p', description: 'work', detached: false, command: 'until [ -e "' + directory + '/.gate" ]; do sleep 0.02; done' });
        say('registered');`,
       directory,
     );
@@ -397,7 +397,7 @@ describe('a foreground task', () => {
 describe('a launch that fails', () => {
   it('owes nothing when the caller was told, and everything when it was queued', async () => {
     const manager = await openManager({ maxRunningTasks: 1, hooks: { inbox: 'pull' } });
-    const bad = { kind: 'process', description: '', command: 'true', cwd: '/no/such/folder' } as const;
+    const bad = { kind: 'process', description: 'work', command: 'true', cwd: '/no/such/folder' } as const;
     const { promise, resolve } = deferred();
     await expect(manager.registerTask({ ...bad, taskId: 'told' })).rejects.toMatchObject({ code: 'LAUNCH_FAILED' });
     await manager.registerTask({ ...fn, taskId: 'first', hooks: [], run: () => promise });

@@ -626,7 +626,7 @@ describe('readTasks while a manager owns the directory', () => {
         const { taskId } = await manager.registerTask({
           kind: 'function',
           taskId: `f${n}`,
-          description: '',
+          description: 'work',
           run: () => n,
         });
         await manager.waitForTask(taskId);

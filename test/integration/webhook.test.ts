@@ -17,7 +17,7 @@ import { next, openManager, scratch } from '../helpers/manager.js';
 import { until } from '../helpers/wait.js';
 
 const secret = `whsec_${Buffer.alloc(24, 7).toString('base64')}`;
-const fn = { kind: 'function', description: '', run: () => 'done' } as const;
+const fn = { kind: 'function', description: 'work', run: () => 'done' } as const;
 
 describe('hosts killed with SIGKILL at random moments while 50 tasks settle', () => {
   const rounds = Number(process.env.HOLDFAST_WEBHOOK_KILLS ?? 12);
@@ -38,7 +38,7 @@ describe('hosts killed with SIGKILL at random moments while 50 tasks settle', ()
       const spec = n % 10 === 0
         ? { kind: 'process', command: 'exit 1' }
         : { kind: 'function', run: async () => { await pause(Math.random() * 100); return n; } };
-      const { taskId } = await manager.registerTask({ ...spec, taskId: 'r' + round + '-t' + n, description: '' });
+      const { taskId } = await manager.registerTask({ ...spec, taskId: 'r' + round + '-t' + n, description: 'work' });
       say(taskId);
     }));
     await pause(60_000);`;

@@ -22,7 +22,7 @@ describe('what is no record', () => {
   it('is refused by what it is', () => {
     expect(reason(null)).toBe('expected a JSON object, got null');
     expect(reason([])).toBe('expected a JSON object, got an array of 0');
-    expect(reason('x')).toBe('expected a JSON object, got "x"');
+    expect(reason('x')).toBe('expected a JSON object, got a string ("x")');
     expect(reason(new Date())).toMatch(/expected a JSON object/);
   });
 
@@ -81,7 +81,7 @@ describe.each(systems)('a bad record of %s', (system) => {
 
 it('does not show a secret in a reason', () => {
   expect(reason({ ...first('kube-coder'), response_secret: ['s3cret'], workdir: 5 })).toMatch(
-    /response_secret: expected string$/,
+    /response_secret: expected a string, got an array of 1$/,
   );
 });
 
@@ -159,7 +159,7 @@ describe("the host's own shapes", () => {
       schema: z.looseObject({ task_id: z.string() }),
       toRecord: (_, context) => {
         seen.push(name, context);
-        return { taskId: 't-77', kind: name, description: '', status: 'lost', createdAt: 1 };
+        return { taskId: 't-77', kind: name, description: 'work', status: 'lost', createdAt: 1 };
       },
     });
     expect(createParser([shape('one'), shape('two')])(first('claude-hooks'), { fileName: 't-77.json' }).kind).toBe(
@@ -187,7 +187,7 @@ describe("the host's own shapes", () => {
     [
       'a schema that throws anything',
       { schema: standard(() => fail(Object.create(null))) },
-      /^as a tickets record: threw a object$/,
+      /^as a tickets record: threw an object$/,
     ],
     ['an asynchronous schema', { schema: standard(async (v) => ({ value: v })) }, /asynchronous/],
     ['a schema without an answer', { schema: standard(() => undefined) }, /^as a tickets record: /],
@@ -206,11 +206,11 @@ describe("the host's own shapes", () => {
     [
       'a toRecord without a description',
       { toRecord: () => ({ taskId: 'a', kind: 'b', status: 'lost', createdAt: 1 }) },
-      /description: expected string, but it is missing/,
+      /description: is missing; expected a string/,
     ],
     [
       'a toRecord with an unknown status',
-      { toRecord: () => ({ taskId: 'a', kind: 'b', description: '', status: 'odd', createdAt: 1 }) },
+      { toRecord: () => ({ taskId: 'a', kind: 'b', description: 'work', status: 'odd', createdAt: 1 }) },
       /status: expected one of/,
     ],
     [
@@ -220,7 +220,7 @@ describe("the host's own shapes", () => {
     ],
     [
       'a toRecord with an id that is none',
-      { toRecord: () => ({ taskId: '../a', kind: 'b', description: '', status: 'lost', createdAt: 1 }) },
+      { toRecord: () => ({ taskId: '../a', kind: 'b', description: 'work', status: 'lost', createdAt: 1 }) },
       /taskId: .*got "\.\.\/a"/,
     ],
   ])('%s refuses the record', (_, fault, message) => {
@@ -258,7 +258,7 @@ describe('a key named __proto__', () => {
     const value = copy(first('hermes-webui'));
     const { prompt: _, ...rest } = value;
     expect(reason(JSON.parse(JSON.stringify(rest).replace(/^{/, '{"__proto__":{"prompt":"x"},')))).toContain(
-      'prompt: expected string',
+      'prompt: is missing; expected a string',
     );
   });
 });
@@ -317,7 +317,7 @@ describe('parseTaskRecord', () => {
       );
     }
     expect(() => parseTaskRecord({ ...first('kube-coder'), prompt: 1, workdir: 2 })).toThrow(
-      'not a task record: as a kube-coder record: prompt: expected string, got 1; workdir: expected string, got 2',
+      'not a task record: as a kube-coder record: prompt: expected a string, got a number (1); workdir: expected a string, got a number (2)',
     );
   });
 });

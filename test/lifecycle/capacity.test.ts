@@ -17,7 +17,7 @@ describe('a limit', () => {
       return forever();
     };
     const results = await Promise.allSettled(
-      Array.from({ length: 20 }, () => manager.registerTask({ kind: 'function', description: '', run })),
+      Array.from({ length: 20 }, () => manager.registerTask({ kind: 'function', description: 'work', run })),
     );
     const refused = results.filter((one) => one.status === 'rejected');
     expect(refused).toHaveLength(17);
@@ -32,7 +32,7 @@ describe('a limit', () => {
   it('gives the slot back when the task ends', async () => {
     const manager = await openManager({ maxRunningTasks: 1 });
     for (let n = 0; n < 3; n++) {
-      const { taskId } = await manager.registerTask({ kind: 'function', description: '', run: () => n });
+      const { taskId } = await manager.registerTask({ kind: 'function', description: 'work', run: () => n });
       await manager.waitForTask(taskId);
     }
     expect(manager.status().slots.used).toBe(0);
@@ -76,7 +76,7 @@ describe('the queue', () => {
     const tasks = [];
     for (const [n, end] of ends.entries()) {
       tasks.push(
-        await manager.registerTask({ kind: 'function', taskId: `t${n}`, description: '', run: () => end.promise }),
+        await manager.registerTask({ kind: 'function', taskId: `t${n}`, description: 'work', run: () => end.promise }),
       );
     }
     expect(tasks.map(({ status }) => status)).toEqual(['running', 'queued', 'queued']);
@@ -100,10 +100,10 @@ describe('the queue', () => {
   it('lets a task of another group pass one whose group is full', async () => {
     const manager = await openManager({ maxRunningTasks: 2, maxRunningTasksPerGroup: 1, whenFull: 'queue' });
     const end = deferred();
-    await manager.registerTask({ kind: 'function', taskId: 'a1', description: '', group: 'a', run: forever });
-    await manager.registerTask({ kind: 'function', taskId: 'b1', description: '', group: 'b', run: () => end.promise });
-    await manager.registerTask({ kind: 'function', taskId: 'a2', description: '', group: 'a', run: forever });
-    await manager.registerTask({ kind: 'function', taskId: 'b2', description: '', group: 'b', run: forever });
+    await manager.registerTask({ kind: 'function', taskId: 'a1', description: 'work', group: 'a', run: forever });
+    await manager.registerTask({ kind: 'function', taskId: 'b1', description: 'work', group: 'b', run: () => end.promise });
+    await manager.registerTask({ kind: 'function', taskId: 'a2', description: 'work', group: 'a', run: forever });
+    await manager.registerTask({ kind: 'function', taskId: 'b2', description: 'work', group: 'b', run: forever });
     const started = next(manager, 'task:started', 'b2');
     end.resolve();
     await started;
@@ -113,12 +113,12 @@ describe('the queue', () => {
   it('never starts a task that was stopped while queued', async () => {
     const manager = await openManager({ maxRunningTasks: 1, whenFull: 'queue' });
     const end = deferred();
-    await manager.registerTask({ kind: 'function', taskId: 'first', description: '', run: () => end.promise });
+    await manager.registerTask({ kind: 'function', taskId: 'first', description: 'work', run: () => end.promise });
     let ran = false;
     await manager.registerTask({
       kind: 'function',
       taskId: 'second',
-      description: '',
+      description: 'work',
       run: () => {
         ran = true;
       },

@@ -19,7 +19,7 @@ describe('close', () => {
   it('ends what lives in the host, as killed with the cause shutdown, and gives the directory up', async () => {
     const directory = await scratch();
     const manager = await openManager({ directory, stopGraceMs: 0 });
-    const { taskId } = await manager.registerTask({ kind: 'function', description: '', run: forever });
+    const { taskId } = await manager.registerTask({ kind: 'function', description: 'work', run: forever });
     const wait = manager.waitForTask(taskId);
     await manager.close();
     expect(await wait).toMatchObject({ status: 'killed', stop: { cause: 'shutdown' } });
@@ -32,7 +32,7 @@ describe('close', () => {
     const manager = await openManager();
     await manager.registerTask({
       kind: 'function',
-      description: '',
+      description: 'work',
       run: ({ signal }) => new Promise((_, no) => signal.addEventListener('abort', no)),
     });
     await Promise.all([manager.close(), manager.close(), manager[Symbol.asyncDispose]()]);
@@ -42,7 +42,7 @@ describe('close', () => {
   it('waits for a registration under way, and judges what it launched', async () => {
     const directory = await scratch();
     const manager = await openManager({ directory, stopGraceMs: 0 });
-    const registered = manager.registerTask({ kind: 'function', taskId: 'f', description: '', run: forever });
+    const registered = manager.registerTask({ kind: 'function', taskId: 'f', description: 'work', run: forever });
     await manager.close();
     expect(await registered).toMatchObject({ taskId: 'f' });
     const again = await openManager({ directory });
@@ -53,8 +53,8 @@ describe('close', () => {
     const directory = await scratch();
     const manager = await openManager({ directory, maxRunningTasks: 1, whenFull: 'queue' });
     const end = deferred();
-    await manager.registerTask({ kind: 'function', taskId: 'first', description: '', run: () => end.promise });
-    await manager.registerTask({ kind: 'process', taskId: 'next', description: '', command: 'sleep 600' });
+    await manager.registerTask({ kind: 'function', taskId: 'first', description: 'work', run: () => end.promise });
+    await manager.registerTask({ kind: 'process', taskId: 'next', description: 'work', command: 'sleep 600' });
     const errors: unknown[] = [];
     manager.on('error', ({ error }) => void errors.push(error));
     end.resolve();
@@ -87,8 +87,8 @@ describe('close', () => {
     let stopped = false;
     const manager = await openManager({ directory, maxRunningTasks: 1, whenFull: 'queue', kinds: [kind] });
     const end = deferred();
-    await manager.registerTask({ kind: 'function', taskId: 'first', description: '', run: () => end.promise });
-    await manager.registerTask({ kind: 'remote', taskId: 'next', description: '', details: {} });
+    await manager.registerTask({ kind: 'function', taskId: 'first', description: 'work', run: () => end.promise });
+    await manager.registerTask({ kind: 'remote', taskId: 'next', description: 'work', details: {} });
     const errors: unknown[] = [];
     manager.on('error', ({ error }) => void errors.push(error));
     end.resolve();
@@ -110,11 +110,11 @@ describe('close', () => {
 
   it('makes every later call say MANAGER_CLOSED', async () => {
     const manager = await openManager();
-    await manager.registerTask({ kind: 'function', taskId: 'f', description: '', run: () => 1 });
+    await manager.registerTask({ kind: 'function', taskId: 'f', description: 'work', run: () => 1 });
     await manager.waitForTask('f');
     await manager.close();
     const calls: (() => Promise<unknown>)[] = [
-      () => manager.registerTask({ kind: 'function', description: '', run: () => 1 }),
+      () => manager.registerTask({ kind: 'function', description: 'work', run: () => 1 }),
       () => manager.updateTask('f', {}),
       () => manager.waitForTask('f'),
       () => manager.waitForAny(),
@@ -165,7 +165,7 @@ describe('the first events', () => {
   it('are heard by listeners attached right after open', async () => {
     const directory = await scratch();
     const first = await openManager({ directory });
-    await first.registerTask({ kind: 'function', taskId: 'done', description: '', run: () => 1 });
+    await first.registerTask({ kind: 'function', taskId: 'done', description: 'work', run: () => 1 });
     await first.waitForTask('done');
     await first.close();
     const second = await openManager({ directory });
@@ -180,7 +180,7 @@ describe('the first events', () => {
     const manager = await openManager();
     const heard = record(manager);
     const end = deferred();
-    const { taskId } = await manager.registerTask({ kind: 'function', description: '', run: () => end.promise });
+    const { taskId } = await manager.registerTask({ kind: 'function', description: 'work', run: () => end.promise });
     const settled = next(manager, 'task:settled', taskId);
     expect(manager.listTasks({ active: true })).toHaveLength(1);
     end.resolve();
@@ -229,7 +229,7 @@ describe('a takeover while open is under way', () => {
           schemaVersion: 1,
           taskId: 't',
           kind: 'agent',
-          description: '',
+          description: 'work',
           status: 'running',
           detached: true,
           attempt: 1,

@@ -13,7 +13,7 @@ const DAY = 86_400_000;
 /** Work that ends when it is told to. */
 const obedient = {
   kind: 'function',
-  description: '',
+  description: 'work',
   run: ({ signal }: { signal: AbortSignal }) =>
     new Promise<never>((_, reject) => signal.addEventListener('abort', () => reject(signal.reason))),
 } as const;
@@ -71,7 +71,7 @@ describe('a deadline', () => {
     const end = deferred();
     const { taskId } = await manager.registerTask({
       kind: 'function',
-      description: '',
+      description: 'work',
       timeoutMs: 1_000,
       run: () => end.promise,
     });
@@ -85,7 +85,7 @@ describe('a deadline', () => {
     const clock = new FakeClock();
     const manager = await openManager({ maxRunningTasks: 1, whenFull: 'queue', reconcileIntervalMs: 0 }, clock);
     const end = deferred();
-    await manager.registerTask({ kind: 'function', description: '', run: () => end.promise });
+    await manager.registerTask({ kind: 'function', description: 'work', run: () => end.promise });
     const { taskId } = await manager.registerTask({ ...obedient, queueTimeoutMs: 500, timeoutMs: 1_000 });
     const settled = next(manager, 'task:settled', taskId);
     await clock.advance(500);
@@ -97,7 +97,7 @@ describe('a deadline', () => {
     const clock = new FakeClock();
     const manager = await openManager({ maxRunningTasks: 1, whenFull: 'queue', reconcileIntervalMs: 0 }, clock);
     const end = deferred();
-    await manager.registerTask({ kind: 'function', description: '', run: () => end.promise });
+    await manager.registerTask({ kind: 'function', description: 'work', run: () => end.promise });
     const { taskId, createdAt } = await manager.registerTask({ ...obedient, timeoutMs: 1_000 });
     expect(manager.getTask(taskId)).not.toHaveProperty('deadlineAt');
     await clock.advance(5_000);

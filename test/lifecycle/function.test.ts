@@ -26,7 +26,7 @@ describe('a function task', () => {
   it('is failed when it throws, also synchronously, with the error on record', async () => {
     const manager = await openManager();
     const fail = async (run: () => never) =>
-      manager.waitForTask((await manager.registerTask({ kind: 'function', description: '', run })).taskId);
+      manager.waitForTask((await manager.registerTask({ kind: 'function', description: 'work', run })).taskId);
     const task = await fail(() => {
       throw Object.assign(new RangeError('too far'), { code: 'E_FAR' });
     });
@@ -53,7 +53,7 @@ describe('a function task', () => {
     ['a map', () => ({ map: new Map() }), 'result.map is a Map'],
   ])('is failed when its result is %s, and says where', async (_, run, message) => {
     const manager = await openManager();
-    const { taskId } = await manager.registerTask({ kind: 'function', description: '', run: run as () => unknown });
+    const { taskId } = await manager.registerTask({ kind: 'function', description: 'work', run: run as () => unknown });
     const task = await manager.waitForTask(taskId);
     expect(task.status).toBe('failed');
     expect(task.error?.message).toContain(message);
@@ -62,7 +62,7 @@ describe('a function task', () => {
   it('keeps a result that is too large for the record in its own file', async () => {
     const directory = await scratch();
     const manager = await openManager({ directory, maxResultBytes: 100 });
-    const { taskId } = await manager.registerTask({ kind: 'function', description: '', run: () => 'x'.repeat(1000) });
+    const { taskId } = await manager.registerTask({ kind: 'function', description: 'work', run: () => 'x'.repeat(1000) });
     const task = await manager.waitForTask(taskId);
     expect(task).toMatchObject({ status: 'completed' });
     expect(task).not.toHaveProperty('result');
@@ -75,7 +75,7 @@ describe('a function task', () => {
     const manager = await openManager({ directory });
     const { taskId } = await manager.registerTask({
       kind: 'function',
-      description: '',
+      description: 'work',
       run: ({ appendOutput }) => {
         for (let n = 0; n < 1000; n++) void appendOutput(`line ${n}\n`);
       },
@@ -91,7 +91,7 @@ describe('a function task', () => {
     const go = deferred();
     const { taskId } = await manager.registerTask({
       kind: 'function',
-      description: '',
+      description: 'work',
       run: async ({ reportProgress }) => {
         await go.promise;
         for (let n = 1; n <= 5; n++) reportProgress({ message: `${n} of 5`, current: n, total: 5 });
@@ -116,7 +116,7 @@ describe('a function task', () => {
     const end = deferred();
     const { taskId } = await manager.registerTask({
       kind: 'agent',
-      description: '',
+      description: 'work',
       details: { type: 'coder' },
       run: async (context) => {
         await context.updateDetails({ agentId: 'a7' });
@@ -138,7 +138,7 @@ describe('a function task', () => {
     const manager = await openManager({ kinds: [agent] });
     const { taskId } = await manager.registerTask({
       kind: 'agent',
-      description: '',
+      description: 'work',
       details: {},
       run: () => ({ answer: 1 as never }),
     });
@@ -157,7 +157,7 @@ describe('stopping a function task', () => {
     const { taskId } = await manager.registerTask({
       kind: 'function',
       taskId: 'f',
-      description: '',
+      description: 'work',
       run: ({ signal }) =>
         new Promise((resolve, reject) => {
           signal.addEventListener('abort', () => {
@@ -185,7 +185,7 @@ describe('stopping a function task', () => {
     const refused = deferred<unknown>();
     const { taskId } = await manager.registerTask({
       kind: 'function',
-      description: '',
+      description: 'work',
       run: async ({ appendOutput, reportProgress, updateDetails }) => {
         await late.promise;
         reportProgress({ message: 'still here' });
@@ -205,7 +205,7 @@ describe('stopping a function task', () => {
 
   it('resolves at once for a task that has ended, and leaves it as it is', async () => {
     const manager = await openManager();
-    const { taskId } = await manager.registerTask({ kind: 'function', description: '', run: () => 1 });
+    const { taskId } = await manager.registerTask({ kind: 'function', description: 'work', run: () => 1 });
     const done = await manager.waitForTask(taskId);
     expect(await manager.stopTask(taskId, { reason: 'late' })).toBe(done);
   });
@@ -214,7 +214,7 @@ describe('stopping a function task', () => {
     const manager = await openManager();
     const { taskId } = await manager.registerTask({
       kind: 'function',
-      description: '',
+      description: 'work',
       run: () => new Promise(() => undefined),
     });
     const stopping = next(manager, 'task:stopping', taskId);

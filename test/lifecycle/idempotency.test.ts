@@ -46,12 +46,12 @@ describe('the same idempotencyKey', () => {
   it('takes no slot, and gives a reserved one back', async () => {
     const manager = await openManager({ maxRunningTasks: 2 });
     const end = deferred();
-    const spec = { kind: 'function', description: '', idempotencyKey: 'k', run: () => end.promise } as const;
+    const spec = { kind: 'function', description: 'work', idempotencyKey: 'k', run: () => end.promise } as const;
     await manager.registerTask(spec);
     const slot = manager.reserveSlot();
     await manager.registerTask({ ...spec, slot });
     expect(manager.status().slots.used).toBe(1);
-    await manager.registerTask({ kind: 'function', description: '', run: () => end.promise });
+    await manager.registerTask({ kind: 'function', description: 'work', run: () => end.promise });
     expect((await manager.registerTask(spec)).idempotencyKey).toBe('k');
     end.resolve();
     await manager.waitForIdle();
@@ -60,9 +60,9 @@ describe('the same idempotencyKey', () => {
   it('of another kind is IDEMPOTENCY_CONFLICT', async () => {
     const agent = defineTaskKind({ name: 'agent', details: z.object({}) });
     const manager = await openManager({ kinds: [agent] });
-    await manager.registerTask({ kind: 'function', description: '', idempotencyKey: 'k', run: () => 1 });
+    await manager.registerTask({ kind: 'function', description: 'work', idempotencyKey: 'k', run: () => 1 });
     await expect(
-      manager.registerTask({ kind: 'agent', description: '', details: {}, idempotencyKey: 'k', run: () => 1 }),
+      manager.registerTask({ kind: 'agent', description: 'work', details: {}, idempotencyKey: 'k', run: () => 1 }),
     ).rejects.toMatchObject({
       code: 'IDEMPOTENCY_CONFLICT',
       message: expect.stringMatching(/"k" .* the kind "function", and this registration has the kind "agent"/),
@@ -72,7 +72,7 @@ describe('the same idempotencyKey', () => {
   it('with another command says both, with other details which', async () => {
     const agent = defineTaskKind({ name: 'agent', details: z.object({ agentId: z.string(), model: z.string() }) });
     const manager = await openManager({ kinds: [agent] });
-    const build = { kind: 'process', description: '', command: ['true'], idempotencyKey: 'build' } as const;
+    const build = { kind: 'process', description: 'work', command: ['true'], idempotencyKey: 'build' } as const;
     const { taskId } = await manager.registerTask(build);
     await expect(manager.registerTask({ ...build, command: ['false'] })).rejects.toMatchObject({
       code: 'IDEMPOTENCY_CONFLICT',
@@ -87,7 +87,7 @@ describe('the same idempotencyKey', () => {
     const again = await manager.registerTask({ ...build, description: 'again', timeoutMs: 9_000, env: { A: '1' } });
     expect(again.taskId).toBe(taskId);
 
-    const review = { kind: 'agent', description: '', idempotencyKey: 'review', run: () => undefined } as const;
+    const review = { kind: 'agent', description: 'work', idempotencyKey: 'review', run: () => undefined } as const;
     const details = { agentId: 'a1', model: 'm' };
     const { taskId: reviewId } = await manager.registerTask({
       ...review,
@@ -107,7 +107,7 @@ describe('the same idempotencyKey', () => {
     const directory = await scratch();
     const manager = await openManager({ directory, maxRunningTasks: 1 });
     const end = deferred();
-    await manager.registerTask({ kind: 'function', taskId: 't', description: '', run: () => end.promise });
+    await manager.registerTask({ kind: 'function', taskId: 't', description: 'work', run: () => end.promise });
     const { begun, spec } = counting();
     const refused = await Promise.allSettled([manager.registerTask(spec('one')), manager.registerTask(spec('two'))]);
     expect(refused.map((one) => one.status === 'rejected' && one.reason.code)).toEqual([
@@ -125,7 +125,7 @@ describe('the same idempotencyKey', () => {
     const manager = await openManager();
     const spec = {
       kind: 'process',
-      description: '',
+      description: 'work',
       command: 'true',
       cwd: '/no/such/folder',
       idempotencyKey: 'k',
@@ -170,7 +170,7 @@ describe('across restarts', () => {
     const script = `
       const manager = await BackgroundTaskManager.open({ directory });
       const command = 'echo ran >>"$LOG"; while [ ! -e "$LOG.go" ]; do sleep 0.02; done';
-      const task = await manager.registerTask({ kind: 'process', description: '', idempotencyKey: 'call_9', command });
+      const task = await manager.registerTask({ kind: 'process', description: 'work', idempotencyKey: 'call_9', command });
       say([task.taskId, task.status]);
       await new Promise(() => setInterval(() => {}, 1000));`;
     const seen = new Set<string>();
@@ -186,7 +186,7 @@ describe('across restarts', () => {
     await writeFile(`${log}.go`, '');
     const [taskId] = seen;
     expect(await manager.waitForTask(taskId!)).toMatchObject({ status: 'completed', idempotencyKey: 'call_9' });
-    const count = await manager.registerTask({ kind: 'process', description: '', command: ['wc', '-l', log] });
+    const count = await manager.registerTask({ kind: 'process', description: 'work', command: ['wc', '-l', log] });
     await manager.waitForTask(count.taskId);
     expect((await manager.readOutput(count.taskId)).text).toMatch(/^1 /);
   });
@@ -196,7 +196,7 @@ describe('across restarts', () => {
     const first = await openManager({ directory });
     const { taskId } = await first.registerTask({
       kind: 'function',
-      description: '',
+      description: 'work',
       idempotencyKey: 'call_9',
       run: ({ signal }) => new Promise((_, reject) => signal.addEventListener('abort', reject)),
     });
@@ -210,7 +210,7 @@ describe('across restarts', () => {
     const directory = await scratch();
     const agent = defineTaskKind({ name: 'agent', details: z.object({}) });
     const first = await openManager({ directory, kinds: [agent] });
-    await first.registerTask({ kind: 'agent', description: '', details: {}, idempotencyKey: 'call_9', run: () => 1 });
+    await first.registerTask({ kind: 'agent', description: 'work', details: {}, idempotencyKey: 'call_9', run: () => 1 });
     await first.waitForIdle();
     await first.close();
     const manager = await openManager({ directory });

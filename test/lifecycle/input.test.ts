@@ -24,7 +24,7 @@ function asker() {
   return { ask, run, end };
 }
 
-const spec = { kind: 'function', taskId: 't', description: '' } as const;
+const spec = { kind: 'function', taskId: 't', description: 'work' } as const;
 
 describe('requestInput', () => {
   it('makes the task waiting, on disk before anybody hears of it', async () => {
@@ -132,7 +132,7 @@ describe('requestInput', () => {
     const manager = await openManager();
     const { taskId } = await manager.registerTask({
       kind: 'function',
-      description: '',
+      description: 'work',
       run: ({ requestInput }) => requestInput('?', { data: { f: (() => 1) as never } }),
     });
     expect(await manager.waitForTask(taskId)).toMatchObject({
@@ -147,7 +147,7 @@ describe('provideInput', () => {
     const manager = await openManager({ maxRunningTasks: 1, whenFull: 'queue' });
     const { run, end } = asker();
     await manager.registerTask({ ...spec, run });
-    await manager.registerTask({ kind: 'function', taskId: 'q', description: '', run: () => 1 });
+    await manager.registerTask({ kind: 'function', taskId: 'q', description: 'work', run: () => 1 });
     const refused = { code: 'TASK_NOT_WAITING' };
     await expect(manager.provideInput('t', 1)).rejects.toMatchObject(refused);
     await expect(manager.provideInput('q', 1)).rejects.toMatchObject(refused);
@@ -237,7 +237,7 @@ describe('a wait for input', () => {
     await manager.registerTask({ ...spec, run });
     void ask('?');
     await next(manager, 'task:waiting');
-    await expect(manager.registerTask({ kind: 'function', description: '', run: () => 1 })).rejects.toMatchObject({
+    await expect(manager.registerTask({ kind: 'function', description: 'work', run: () => 1 })).rejects.toMatchObject({
       code: 'CAPACITY_EXCEEDED',
     });
     end.resolve(undefined);
@@ -251,7 +251,7 @@ describe('a host that died while its task waited', () => {
     const host = startHost(
       `const manager = await BackgroundTaskManager.open({ directory });
        manager.on('task:waiting', ({ task }) => say(task));
-       await manager.registerTask({ kind: 'function', taskId: 't', description: '', run: ({ requestInput }) => requestInput('?') });`,
+       await manager.registerTask({ kind: 'function', taskId: 't', description: 'work', run: ({ requestInput }) => requestInput('?') });`,
       directory,
     );
     expect(await host.next()).toMatchObject({ status: 'waiting', waitingFor: { prompt: '?' } });
@@ -272,7 +272,7 @@ describe('a host that died while its task waited', () => {
          if (task.waitingFor.prompt === 'first?') await manager.provideInput('t', 'one');
          else say(task);
        });
-       await manager.registerTask({ kind: 'agent', taskId: 't', description: '', details: { step: 1 }, run: async ({ requestInput }) => {
+       await manager.registerTask({ kind: 'agent', taskId: 't', description: 'work', details: { step: 1 }, run: async ({ requestInput }) => {
          await requestInput('first?');
          await requestInput('second?', { data: [1] });
        } });`,
@@ -305,7 +305,7 @@ describe('a host that died while its task waited', () => {
 });
 
 describe('a kind that outlives the host', () => {
-  const job = { kind: 'job', taskId: 'j', description: '', details: { place: 'here' } } as const;
+  const job = { kind: 'job', taskId: 'j', description: 'work', details: { place: 'here' } } as const;
 
   async function waitingJob(onInput?: World['onInput']) {
     const directory = await scratch();
@@ -374,7 +374,7 @@ describe('a kind that outlives the host', () => {
       },
     });
     const manager = await openManager({ reconcileIntervalMs: 0, kinds: [mute] });
-    const { taskId } = await manager.registerTask({ kind: 'mute', description: '', details: {} });
+    const { taskId } = await manager.registerTask({ kind: 'mute', description: 'work', details: {} });
     await manager.reconcile();
     await expect(manager.provideInput(taskId, 1)).rejects.toMatchObject({ code: 'INVALID_INPUT' });
     expect(manager.getTask(taskId)?.status).toBe('waiting');

@@ -10,7 +10,7 @@ import { deferred, next, openManager, record, scratch } from '../helpers/manager
 import { until } from '../helpers/wait.js';
 import { afterKill, jobKind, onDisk, recoveringJobKind, World } from '../helpers/world.js';
 
-const job = { kind: 'job', taskId: 'j', description: '', details: { place: 'here' } } as const;
+const job = { kind: 'job', taskId: 'j', description: 'work', details: { place: 'here' } } as const;
 
 /** A manager whose jobs are judged when the test says so. */
 async function withWorld(options: object = {}, clock = new FakeClock()) {
@@ -54,7 +54,7 @@ describe('start', () => {
     });
     const task = await manager.registerTask({
       kind: 'job',
-      description: '',
+      description: 'work',
       details: { place: 'here' },
       input: { token: 'a secret' },
     });
@@ -193,7 +193,7 @@ describe('probe', () => {
       },
     });
     const manager = await openManager({ reconcileIntervalMs: 0, kinds: [hung] }, clock);
-    await manager.registerTask({ kind: 'hung', taskId: 'h', description: '', details: {} });
+    await manager.registerTask({ kind: 'hung', taskId: 'h', description: 'work', details: {} });
     const pass = manager.reconcile();
     await asked.promise;
     await clock.advance(30_000);
@@ -281,7 +281,7 @@ describe('probe', () => {
       probe: () => ({ state: 'completed', result: { answer: 42 as never } }),
     });
     const manager = await openManager({ kinds: [kind], reconcileIntervalMs: 0 });
-    await manager.registerTask({ kind: 'job', taskId: 'j', description: '', details: {} });
+    await manager.registerTask({ kind: 'job', taskId: 'j', description: 'work', details: {} });
     await manager.reconcile();
     expect(manager.getTask('j')).toMatchObject({ status: 'failed', error: { name: 'InvalidResultError' } });
   });
@@ -314,7 +314,7 @@ describe('stop', () => {
       probe: () => (ended ? { state: 'completed' } : { state: 'running' }),
     });
     const manager = await openManager({ kinds: [kind], reconcileIntervalMs: 0 });
-    await manager.registerTask({ kind: 'job', taskId: 'j', description: '', details: {} });
+    await manager.registerTask({ kind: 'job', taskId: 'j', description: 'work', details: {} });
     await expect(manager.stopTask('j')).rejects.toMatchObject({ code: 'INVALID_SPEC', taskId: 'j' });
     expect(await manager.stopAll()).toEqual([]);
     expect(manager.getTask('j')).not.toHaveProperty('stop');
@@ -568,7 +568,7 @@ describe('recover', () => {
     await first.registerTask({
       kind: 'agent',
       taskId: 'a',
-      description: '',
+      description: 'work',
       details: {},
       run: async ({ updateDetails, signal }) => {
         await updateDetails({ agentId: 'a7' });
@@ -661,7 +661,7 @@ describe('updateDetails', () => {
     const manager = await openManager({ directory, kinds: [agent] });
     const heard = record(manager);
     let whenResolved: any;
-    const spec = { kind: 'agent', taskId: 'a', description: '', details: {} } as const;
+    const spec = { kind: 'agent', taskId: 'a', description: 'work', details: {} } as const;
     await manager.registerTask({
       ...spec,
       run: async (context) => {
@@ -679,7 +679,7 @@ describe('updateDetails', () => {
     await manager.registerTask({
       kind: 'agent',
       taskId: 'a',
-      description: '',
+      description: 'work',
       details: { agentId: 'a7' },
       run: ({ updateDetails }) => updateDetails({ agentId: 7 as never }),
     });

@@ -10,7 +10,7 @@ const task = (): TaskRecord =>
     schemaVersion: 1,
     taskId: 'job-1',
     kind: 'job',
-    description: '',
+    description: 'work',
     status: 'running',
     detached: true,
     createdAt: 1,

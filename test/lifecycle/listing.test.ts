@@ -20,14 +20,14 @@ describe('listTasks', () => {
     const manager = await openManager({ kinds: [agent], maxRunningTasks: 2, whenFull: 'queue', hooks: {} });
     const end = deferred<unknown>();
     const fails = () => Promise.reject(new Error('no'));
-    await manager.registerTask({ kind: 'function', taskId: 'done', description: '', group: 'g', run: () => 1 });
+    await manager.registerTask({ kind: 'function', taskId: 'done', description: 'work', group: 'g', run: () => 1 });
     await manager.waitForTask('done');
-    await manager.registerTask({ kind: 'function', taskId: 'failed', description: '', metadata, run: fails });
+    await manager.registerTask({ kind: 'function', taskId: 'failed', description: 'work', metadata, run: fails });
     await manager.waitForTask('failed');
     await manager.registerTask({
       kind: 'agent',
       taskId: 'runs',
-      description: '',
+      description: 'work',
       details: {},
       run: () => end.promise as never,
     });
@@ -35,17 +35,17 @@ describe('listTasks', () => {
     await manager.registerTask({
       kind: 'function',
       taskId: 'waits',
-      description: '',
+      description: 'work',
       group: 'g',
       metadata: { session: 's1' },
       run: asks,
     });
     await next(manager, 'task:waiting', 'waits');
-    await manager.registerTask({ kind: 'function', taskId: 'queued', description: '', run: () => 1 });
+    await manager.registerTask({ kind: 'function', taskId: 'queued', description: 'work', run: () => 1 });
     await manager.registerTask({
       kind: 'function',
       taskId: 'shown',
-      description: '',
+      description: 'work',
       detached: false,
       run: () => end.promise,
     });
@@ -107,7 +107,7 @@ describe('listTasks', () => {
     const clock = new FakeClock();
     const first = await openManager({ directory, reconcileIntervalMs: 0 }, clock);
     for (const taskId of ['c', 'a', 'b']) {
-      await first.registerTask({ kind: 'function', taskId, description: '', run: () => 1 });
+      await first.registerTask({ kind: 'function', taskId, description: 'work', run: () => 1 });
       await clock.advance(1);
     }
     await first.waitForIdle();
@@ -115,7 +115,7 @@ describe('listTasks', () => {
     await first.close();
     const again = await openManager({ directory });
     expect(again.listTasks()).toEqual(before);
-    await again.registerTask({ kind: 'function', taskId: 'd', description: '', run: () => 1 });
+    await again.registerTask({ kind: 'function', taskId: 'd', description: 'work', run: () => 1 });
     expect(ids(again.listTasks())).toEqual(['d', 'b', 'a', 'c']);
   });
 
@@ -139,7 +139,7 @@ describe('a page', () => {
   it('begins after the last task of the page before, while tasks come and go', async () => {
     const manager = await openManager();
     const register = async (taskId: string, group = 'g') => {
-      await manager.registerTask({ kind: 'function', taskId, description: '', group, run: () => 1 });
+      await manager.registerTask({ kind: 'function', taskId, description: 'work', group, run: () => 1 });
     };
     for (let n = 0; n < 7; n++) await register(`t${n}`, n === 2 ? 'old' : 'g');
     await manager.waitForIdle();
@@ -154,7 +154,7 @@ describe('a page', () => {
 
   it('after a task that is gone is TASK_NOT_FOUND', async () => {
     const manager = await openManager();
-    await manager.registerTask({ kind: 'function', taskId: 'a', description: '', run: () => 1 });
+    await manager.registerTask({ kind: 'function', taskId: 'a', description: 'work', run: () => 1 });
     await manager.waitForIdle();
     await manager.pruneTasks();
     for (const after of ['a', 'never-there']) {
@@ -168,7 +168,7 @@ describe('a page', () => {
     const manager = await openManager();
     const ends = ['a', 'b', 'c'].map((taskId) => ({ taskId, end: deferred() }));
     for (const { taskId, end } of ends) {
-      await manager.registerTask({ kind: 'function', taskId, description: '', run: () => end.promise });
+      await manager.registerTask({ kind: 'function', taskId, description: 'work', run: () => end.promise });
     }
     expect(ids(manager.listTasks({ active: true, limit: 1 }))).toEqual(['c']);
     ends[2]!.end.resolve();

@@ -6,14 +6,14 @@ import { defineTaskKind } from '../../src/index.js';
 import { openManager, scratch } from '../helpers/manager.js';
 
 const run = () => 1;
-const fn = { kind: 'function', description: '', run };
-const proc = { kind: 'process', description: '', command: 'true' };
+const fn = { kind: 'function', description: 'work', run };
+const proc = { kind: 'process', description: 'work', command: 'true' };
 const circular: Record<string, unknown> = {};
 circular.self = circular;
 
 const bad: [string, unknown, string, string][] = [
   ['nothing', undefined, 'INVALID_SPEC', 'expected a task spec, got undefined'],
-  ['no kind', { description: '', run }, 'INVALID_SPEC', 'kind'],
+  ['no kind', { description: 'work', run }, 'INVALID_SPEC', 'kind'],
   [
     'an unknown kind',
     { ...fn, kind: 'agnet' },
@@ -21,7 +21,7 @@ const bad: [string, unknown, string, string][] = [
     'expected one of process, function, agent, got "agnet"',
   ],
   ['no description', { kind: 'function', run }, 'INVALID_SPEC', 'description'],
-  ['no run', { kind: 'function', description: '' }, 'INVALID_SPEC', 'run: expected a function'],
+  ['no run', { kind: 'function', description: 'work' }, 'INVALID_SPEC', 'run: is missing; expected a function'],
   ['an id with a path', { ...fn, taskId: '../x' }, 'INVALID_TASK_ID', '"../x"'],
   ['an empty id', { ...fn, taskId: '' }, 'INVALID_TASK_ID', '""'],
   ['an id of 65 characters', { ...fn, taskId: 'x'.repeat(65) }, 'INVALID_TASK_ID', '64'],
@@ -52,7 +52,7 @@ const bad: [string, unknown, string, string][] = [
   ['maxOutputBytes 0', { ...proc, maxOutputBytes: 0 }, 'INVALID_SPEC', 'maxOutputBytes'],
   [
     'details that do not fit',
-    { kind: 'agent', description: '', details: { agentId: 1 }, run },
+    { kind: 'agent', description: 'work', details: { agentId: 1 }, run },
     'INVALID_SPEC',
     'agentId',
   ],
@@ -118,7 +118,7 @@ describe('a registered task', () => {
   it('is a frozen snapshot that later changes do not touch', async () => {
     const manager = await openManager();
     const metadata = { list: [1] };
-    const task = await manager.registerTask({ kind: 'function', description: '', metadata, run });
+    const task = await manager.registerTask({ kind: 'function', description: 'work', metadata, run });
     metadata.list.push(2);
     expect(task.metadata).toEqual({ list: [1] });
     expect(Object.isFrozen(task)).toBe(true);
@@ -129,14 +129,14 @@ describe('a registered task', () => {
 
   it('is the one that is there already when its key is registered again', async () => {
     const manager = await openManager({ kinds: [agent] });
-    const spec = { kind: 'function', description: '', idempotencyKey: 'call_9', run } as const;
+    const spec = { kind: 'function', description: 'work', idempotencyKey: 'call_9', run } as const;
     const [one, two] = await Promise.all([manager.registerTask(spec), manager.registerTask(spec)]);
     expect(two.taskId).toBe(one.taskId);
     expect(manager.listTasks()).toHaveLength(1);
     await expect(
       manager.registerTask({
         kind: 'agent',
-        description: '',
+        description: 'work',
         details: { agentId: 'a' },
         idempotencyKey: 'call_9',
         run,

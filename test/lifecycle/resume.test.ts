@@ -30,7 +30,7 @@ const ran = (directory: string) => readFileSync(join(directory, 'proof'), 'utf8'
 /** A record as a host leaves it that was killed between the record and the launch. */
 function cutShort(directory: string, taskId: string, createdAt: number, more: object = {}) {
   const record = {
-    ...{ schemaVersion: 1, taskId, kind: 'process', description: '', status: 'running', detached: true, createdAt },
+    ...{ schemaVersion: 1, taskId, kind: 'process', description: 'work', status: 'running', detached: true, createdAt },
     ...{ startedAt: createdAt, endedAt: null, attempt: 1, metadata: {}, hooks: {}, ...more },
   };
   const owner = readOwner(directory);
@@ -113,7 +113,7 @@ describe('queued processes', () => {
 
     async function left(more: object) {
       const { directory, manager } = await full();
-      await manager.registerTask({ kind: 'process', taskId: 'q', description: '', command: 'echo "$SECRET"', ...more });
+      await manager.registerTask({ kind: 'process', taskId: 'q', description: 'work', command: 'echo "$SECRET"', ...more });
       await manager.close({ graceMs: 0 });
       return directory;
     }
@@ -291,7 +291,7 @@ describe('queued in-process work', () => {
     await manager.registerTask({
       kind: 'agent',
       taskId: 'q',
-      description: '',
+      description: 'work',
       details: {},
       run: () => 'never',
     } as never);
@@ -333,7 +333,7 @@ describe('close, and in-process work whose kind has recover', () => {
     const attempts: string[] = [];
     const kind = kindWith(attempts);
     const manager = await openManager({ directory, kinds: [kind] });
-    await manager.registerTask({ kind: 'agent', taskId: 'w', description: '', details: {}, run } as never);
+    await manager.registerTask({ kind: 'agent', taskId: 'w', description: 'work', details: {}, run } as never);
     const heard = record(manager);
     await manager.close({ graceMs: 50, ...options });
     return { directory, attempts, kind, heard };
@@ -396,7 +396,7 @@ describe('close, and in-process work whose kind has recover', () => {
     await manager.registerTask({
       kind: 'agent',
       taskId: 'w',
-      description: '',
+      description: 'work',
       details: {},
       run: () => new Promise(() => undefined),
     } as never);

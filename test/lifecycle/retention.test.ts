@@ -14,7 +14,7 @@ const ids = (tasks: readonly { taskId: string }[]) => tasks.map(({ taskId }) => 
 /** Runs a task that leaves output, to its end. */
 async function done(manager: BackgroundTaskManager<any>, taskId: string, spec: object = {}): Promise<void> {
   const run = ({ appendOutput }: any) => appendOutput(`${taskId}\n`);
-  await manager.registerTask({ kind: 'function', taskId, description: '', run, ...spec } as never);
+  await manager.registerTask({ kind: 'function', taskId, description: 'work', run, ...spec } as never);
   await manager.waitForTask(taskId);
 }
 
@@ -33,7 +33,7 @@ describe('pruneTasks', () => {
     const directory = await scratch();
     const manager = await openManager({ directory });
     const end = deferred();
-    await manager.registerTask({ kind: 'function', taskId: 'runs', description: '', run: () => end.promise });
+    await manager.registerTask({ kind: 'function', taskId: 'runs', description: 'work', run: () => end.promise });
     await done(manager, 'a');
     await done(manager, 'b', { run: () => 'x'.repeat(300_000) });
     expect(files(directory)).toEqual(['a', 'a.json', 'b', 'b.json', 'runs.json']);
@@ -55,7 +55,7 @@ describe('pruneTasks', () => {
     const clock = new FakeClock();
     const manager = await openManager({ reconcileIntervalMs: 0 }, clock);
     const end = deferred();
-    await manager.registerTask({ kind: 'function', taskId: 'long', description: '', run: () => end.promise });
+    await manager.registerTask({ kind: 'function', taskId: 'long', description: 'work', run: () => end.promise });
     await done(manager, 'old');
     await clock.advance(DAY);
     end.resolve();
@@ -138,7 +138,7 @@ describe('pruneTasks', () => {
   it('removes what a process left', async () => {
     const directory = await scratch();
     const manager = await openManager({ directory });
-    await manager.registerTask({ kind: 'process', taskId: 'p', description: '', command: 'echo hello' });
+    await manager.registerTask({ kind: 'process', taskId: 'p', description: 'work', command: 'echo hello' });
     await manager.waitForTask('p');
     await manager.pruneTasks();
     expect(files(directory)).toEqual([]);
@@ -190,7 +190,7 @@ describe('retention', () => {
     const manager = await openManager({ directory, reconcileIntervalMs: 0, retention }, clock);
     const heard = record(manager);
     const end = deferred();
-    await manager.registerTask({ kind: 'function', taskId: 'long', description: '', run: () => end.promise });
+    await manager.registerTask({ kind: 'function', taskId: 'long', description: 'work', run: () => end.promise });
     for (const taskId of ['a', 'b']) {
       await done(manager, taskId);
       await done(manager, `${taskId}f`, { detached: false });
@@ -210,7 +210,7 @@ describe('retention', () => {
     const directory = await scratch();
     const first = await openManager({ directory, reconcileIntervalMs: 0 }, clock);
     const end = deferred();
-    await first.registerTask({ kind: 'function', taskId: 'long', description: '', run: () => end.promise });
+    await first.registerTask({ kind: 'function', taskId: 'long', description: 'work', run: () => end.promise });
     await clock.advance(1_000);
     await done(first, 'short');
     await clock.advance(1_000);

@@ -19,7 +19,7 @@ describe('an outcome that cannot be written', () => {
     const directory = await scratch();
     const manager = await openManager({ directory, maxRunningTasks: 1, reconcileIntervalMs: 0 });
     const end = deferred();
-    await manager.registerTask({ kind: 'function', taskId: 'f', description: '', run: () => end.promise });
+    await manager.registerTask({ kind: 'function', taskId: 'f', description: 'work', run: () => end.promise });
     const heard = record(manager);
     const unblock = await blockWrites(directory, 'f');
     const failed = next(manager, 'error', 'f');
@@ -42,7 +42,7 @@ describe('an outcome that cannot be written', () => {
   it('is tried once more by close, which never replaces it', async () => {
     const directory = await scratch();
     const manager = await openManager({ directory, reconcileIntervalMs: 0, stopGraceMs: 0 });
-    await manager.registerTask({ kind: 'function', taskId: 'f', description: '', run: () => 42 });
+    await manager.registerTask({ kind: 'function', taskId: 'f', description: 'work', run: () => 42 });
     const unblock = await blockWrites(directory, 'f').catch(() => undefined);
     if (unblock) {
       await unblock();
@@ -55,7 +55,7 @@ describe('an outcome that cannot be written', () => {
     const directory = await scratch();
     const manager = await openManager({ directory, reconcileIntervalMs: 0, stopGraceMs: 0 });
     const end = deferred();
-    await manager.registerTask({ kind: 'function', taskId: 'f', description: '', run: () => end.promise });
+    await manager.registerTask({ kind: 'function', taskId: 'f', description: 'work', run: () => end.promise });
     manager.on('error', () => undefined);
     const unblock = await blockWrites(directory, 'f');
     end.resolve();
@@ -73,7 +73,7 @@ describe('a stop that cannot be written', () => {
     await manager.registerTask({
       kind: 'function',
       taskId: 'f',
-      description: '',
+      description: 'work',
       run: ({ signal }) => new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason))),
     });
     const heard = record(manager);
@@ -97,7 +97,7 @@ describe('a registration that cannot be written', () => {
     const manager = await openManager({ directory, maxRunningTasks: 1 });
     const unblock = await blockWrites(directory, 'f');
     let ran = 0;
-    const spec = { kind: 'function', taskId: 'f', description: '', idempotencyKey: 'k', run: () => ++ran } as const;
+    const spec = { kind: 'function', taskId: 'f', description: 'work', idempotencyKey: 'k', run: () => ++ran } as const;
     await expect(manager.registerTask(spec)).rejects.toMatchObject({ code: 'STORAGE_FAILED', taskId: 'f' });
     expect(manager.status()).toMatchObject({ running: 0, slots: { used: 0 } });
     expect(manager.getTask('f')).toBeUndefined();

@@ -24,7 +24,7 @@ describe('an outcome that is known and not on disk yet', () => {
     await manager.registerTask({
       kind: 'function',
       taskId: 'f',
-      description: '',
+      description: 'work',
       timeoutMs,
       run: async () => {
         await end.promise;
@@ -67,8 +67,8 @@ describe('the first cause of a stop', () => {
     const directory = await scratch();
     const manager = await openManager({ directory, maxRunningTasks: 1, whenFull: 'queue', reconcileIntervalMs: 0 });
     manager.on('error', () => undefined);
-    await manager.registerTask({ kind: 'function', description: '', run: () => new Promise(() => undefined) });
-    await manager.registerTask({ kind: 'function', taskId: 'q', description: '', run: () => 1 });
+    await manager.registerTask({ kind: 'function', description: 'work', run: () => new Promise(() => undefined) });
+    await manager.registerTask({ kind: 'function', taskId: 'q', description: 'work', run: () => 1 });
     const unblock = await blockWrites(directory, 'q');
     const told = next(manager, 'error', 'q');
     const first = manager.stopTask('q', { reason: 'first' });
@@ -92,8 +92,8 @@ describe('a kind without stop', () => {
     const directory = await scratch();
     const manager = await openManager({ directory, kinds: [remote], maxRunningTasks: 1, whenFull: 'queue' });
     manager.on('error', () => undefined);
-    await manager.registerTask({ kind: 'remote', taskId: 'r', description: '', details: {} });
-    await manager.registerTask({ kind: 'remote', taskId: 'q', description: '', details: {} });
+    await manager.registerTask({ kind: 'remote', taskId: 'r', description: 'work', details: {} });
+    await manager.registerTask({ kind: 'remote', taskId: 'q', description: 'work', details: {} });
     expect(manager.getTask('q')?.status).toBe('queued');
     await manager.close({ tasks: 'stop' });
     expect(await onDisk(directory, 'q')).toMatchObject({ status: 'killed', stop: { cause: 'shutdown' } });
@@ -117,7 +117,7 @@ describe('looks before it acts', () => {
     const heard = record(manager);
     const { taskId } = await manager.registerTask({
       kind: 'remote',
-      description: '',
+      description: 'work',
       details: {},
       detached: false,
       timeoutMs: 1_000,
@@ -139,7 +139,7 @@ describe('looks before it acts', () => {
     await manager.registerTask({
       kind: 'function',
       taskId: 'f',
-      description: '',
+      description: 'work',
       run: ({ appendOutput }) => {
         appendOutput('x'.repeat(32 * 1024 * 1024)).catch(() => undefined);
         thrown = true;
@@ -165,7 +165,7 @@ it('nothing is signalled after close: a stop that was still looking is given up'
     },
   });
   const manager = await openManager({ kinds: [remote], reconcileIntervalMs: 0 });
-  const { taskId } = await manager.registerTask({ kind: 'remote', description: '', details: {} });
+  const { taskId } = await manager.registerTask({ kind: 'remote', description: 'work', details: {} });
   slow = true;
   const stopped = manager.stopTask(taskId);
   stopped.catch(() => undefined);

@@ -17,7 +17,7 @@ async function leaveRunning(directory: string, taskId: string, kind: string): Pr
 }
 
 const job = (taskId: string, more: object = {}) =>
-  ({ kind: 'job', taskId, description: '', details: { place: 'here' }, ...more }) as const;
+  ({ kind: 'job', taskId, description: 'work', details: { place: 'here' }, ...more }) as const;
 const untilAborted = ({ signal }: { signal: AbortSignal }) =>
   new Promise<never>((_, no) => signal.addEventListener('abort', () => no(signal.reason)));
 
@@ -45,7 +45,7 @@ describe('a launch that takes long', () => {
     const { kind, starts } = slowKind();
     const manager = await openManager({ reconcileIntervalMs: 0, kinds: [kind, jobKind(world)] });
     await manager.registerTask(job('j'));
-    const registered = manager.registerTask({ kind: 'slow', taskId: 's', description: '', details: {} });
+    const registered = manager.registerTask({ kind: 'slow', taskId: 's', description: 'work', details: {} });
     await until(() => starts.has('s'));
     world.job('j').probe = { state: 'completed' };
     expect(await manager.reconcile()).toMatchObject({ checked: 2, settled: ['j'], failures: [] });
@@ -57,7 +57,7 @@ describe('a launch that takes long', () => {
     const directory = await scratch();
     const { kind, starts } = slowKind();
     const manager = await openManager({ directory, kinds: [kind] });
-    const registered = manager.registerTask({ kind: 'slow', taskId: 's', description: '', details: {} });
+    const registered = manager.registerTask({ kind: 'slow', taskId: 's', description: 'work', details: {} });
     const refused = expect(registered).rejects.toMatchObject({ code: 'LAUNCH_FAILED' });
     await until(() => starts.has('s'));
     const aborted = new Promise((resolve) => {
@@ -99,7 +99,7 @@ describe('a launch that takes long', () => {
     const clock = new FakeClock();
     const { kind, starts } = slowKind();
     const manager = await openManager({ reconcileIntervalMs: 0, kinds: [kind] }, clock);
-    const registered = manager.registerTask({ kind: 'slow', taskId: 's', description: '', details: {} });
+    const registered = manager.registerTask({ kind: 'slow', taskId: 's', description: 'work', details: {} });
     const refused = expect(registered).rejects.toMatchObject({ code: 'LAUNCH_FAILED' });
     await until(() => starts.has('s'));
     const heard = record(manager);
@@ -114,7 +114,7 @@ describe('a launch that takes long', () => {
     const clock = new FakeClock();
     const { kind, starts } = slowKind();
     const manager = await openManager({ reconcileIntervalMs: 0, kinds: [kind] }, clock);
-    const spec = { kind: 'slow', taskId: 's', description: '', details: {}, timeoutMs: 1_000 } as const;
+    const spec = { kind: 'slow', taskId: 's', description: 'work', details: {}, timeoutMs: 1_000 } as const;
     const refused = expect(manager.registerTask(spec)).rejects.toMatchObject({ code: 'LAUNCH_FAILED' });
     await until(() => starts.has('s'));
     const settled = next(manager, 'task:settled', 's');
@@ -144,7 +144,7 @@ describe('a launch that ends well although it was told of a stop', () => {
     const clock = new FakeClock();
     const { kind, starts, stops } = deafKind();
     const manager = await openManager({ reconcileIntervalMs: 0, kinds: [kind] }, clock);
-    const registered = manager.registerTask({ kind: 'deaf', taskId: 'd', description: '', details: {}, timeoutMs: 50 });
+    const registered = manager.registerTask({ kind: 'deaf', taskId: 'd', description: 'work', details: {}, timeoutMs: 50 });
     await until(() => starts.has('d'));
     await clock.advance(50);
     await clock.advance(100);
@@ -164,8 +164,8 @@ describe('a launch that ends well although it was told of a stop', () => {
     const options = { directory, kinds: [kind], maxRunningTasks: 1, whenFull: 'queue', stopGraceMs: 0 } as const;
     const manager = await openManager(options);
     const end = deferred();
-    await manager.registerTask({ kind: 'function', taskId: 'first', description: '', run: () => end.promise });
-    await manager.registerTask({ kind: 'slow', taskId: 's', description: '', details: {} });
+    await manager.registerTask({ kind: 'function', taskId: 'first', description: 'work', run: () => end.promise });
+    await manager.registerTask({ kind: 'slow', taskId: 's', description: 'work', details: {} });
     end.resolve();
     await until(() => starts.has('s'));
     const stopped = manager.stopTask('s', { reason: 'first' });
@@ -187,7 +187,7 @@ it('a stop that meets a launch which has failed resolves with the task', async (
     stop: () => undefined,
   });
   const manager = await openManager({ directory, reconcileIntervalMs: 0, kinds: [kind] }, clock);
-  const registered = manager.registerTask({ kind: 'failing', taskId: 'x', description: '', details: {} });
+  const registered = manager.registerTask({ kind: 'failing', taskId: 'x', description: 'work', details: {} });
   const refused = expect(registered).rejects.toMatchObject({ code: 'LAUNCH_FAILED' });
   await until(() => manager.getTask('x'));
   const stopped = manager.stopTask('x');
@@ -202,7 +202,7 @@ it('a hint that comes during a launch is looked after when that is over', async 
   const manager = await openManager({ reconcileIntervalMs: 0 }, clock);
   // With a clock that stands still nothing but the hint makes anybody look.
   for (let n = 0; n < 20; n++) {
-    await manager.registerTask({ kind: 'process', taskId: `p${n}`, description: '', command: 'exit 3' });
+    await manager.registerTask({ kind: 'process', taskId: `p${n}`, description: 'work', command: 'exit 3' });
     expect(await manager.waitForTask(`p${n}`)).toMatchObject({ status: 'failed', details: { exitCode: 3 } });
   }
 });
@@ -217,7 +217,7 @@ it('a question that nobody awaits does not bring the host down', async () => {
     void requestInput('And this?', { data: 1n as never });
     return 1;
   };
-  const { taskId } = await manager.registerTask({ kind: 'function', description: '', run });
+  const { taskId } = await manager.registerTask({ kind: 'function', description: 'work', run });
   await manager.waitForTask(taskId);
   await new Promise((resolve) => setImmediate(resolve));
   process.off('unhandledRejection', onUnhandled);
@@ -231,8 +231,8 @@ describe('a deadline whose turn comes late', () => {
     const options = { maxRunningTasks: 1, whenFull: 'queue', reconcileIntervalMs: 0, kinds: [kind] } as const;
     const manager = await openManager(options, clock);
     const end = deferred();
-    await manager.registerTask({ kind: 'function', taskId: 'first', description: '', run: () => end.promise });
-    await manager.registerTask({ kind: 'slow', taskId: 's', description: '', details: {}, queueTimeoutMs: 1_000 });
+    await manager.registerTask({ kind: 'function', taskId: 'first', description: 'work', run: () => end.promise });
+    await manager.registerTask({ kind: 'slow', taskId: 's', description: 'work', details: {}, queueTimeoutMs: 1_000 });
     // Its slot comes in the very moment in which the timer fires.
     end.resolve();
     await until(() => manager.getTask('first')?.status === 'completed');
@@ -247,7 +247,7 @@ describe('a deadline whose turn comes late', () => {
   it('ends nobody who was detached without one', async () => {
     const clock = new FakeClock();
     const manager = await openManager({ reconcileIntervalMs: 0, stopGraceMs: 0 }, clock);
-    const spec = { kind: 'function', taskId: 'f', description: '', run: untilAborted } as const;
+    const spec = { kind: 'function', taskId: 'f', description: 'work', run: untilAborted } as const;
     await manager.registerTask({ ...spec, detached: false, timeoutMs: 1_000, detachTimeoutMs: 0 });
     const detached = manager.detachTask('f');
     await clock.advance(1_000);
@@ -262,11 +262,11 @@ describe('a deadline whose turn comes late', () => {
     const manager = await openManager(options, clock);
     const end = deferred();
     const run = () => end.promise;
-    await manager.registerTask({ kind: 'function', taskId: 'first', description: '', run });
+    await manager.registerTask({ kind: 'function', taskId: 'first', description: 'work', run });
     const queued = {
       kind: 'function',
       taskId: 'q',
-      description: '',
+      description: 'work',
       run,
       timeoutMs: 60_000,
       queueTimeoutMs: 25,
@@ -285,7 +285,7 @@ describe('a deadline whose turn comes late', () => {
 it("a caller's signal that aborts while the task is being detached changes nothing", async () => {
   const manager = await openManager({ stopGraceMs: 0 });
   const caller = new AbortController();
-  const spec = { kind: 'function', taskId: 'f', description: '', run: untilAborted, detached: false } as const;
+  const spec = { kind: 'function', taskId: 'f', description: 'work', run: untilAborted, detached: false } as const;
   await manager.registerTask({ ...spec, signal: caller.signal });
   const detached = manager.detachTask('f');
   caller.abort();
@@ -317,7 +317,7 @@ describe('what is found at open', () => {
     const directory = await scratch();
     const first = await openManager({ directory });
     for (const taskId of ['stopped', 'late'])
-      await first.registerTask({ kind: 'process', taskId, description: '', command: ['sleep', '600'] });
+      await first.registerTask({ kind: 'process', taskId, description: 'work', command: ['sleep', '600'] });
     await first.close();
     const past = Date.now() - 60_000;
     const write = async (taskId: string, more: object) =>
@@ -353,7 +353,7 @@ describe('what is found at open', () => {
       },
     });
     const left = (taskId: string, createdAt: number) => ({
-      ...{ schemaVersion: 1, taskId, kind: 'job', description: '', status: 'queued', detached: true, createdAt },
+      ...{ schemaVersion: 1, taskId, kind: 'job', description: 'work', status: 'queued', detached: true, createdAt },
       ...{ startedAt: null, endedAt: null, attempt: 1, owner: null, details: {}, metadata: {}, hooks: {} },
     });
     await writeFile(join(directory, 'older.json'), JSON.stringify(left('older', 1_000)), { mode: 0o600 });
@@ -394,7 +394,7 @@ describe('an answer', () => {
     const manager = await openManager();
     const asked = deferred<number>();
     const run = async ({ requestInput }: any) => asked.resolve(await requestInput('Well?', { schema: z.number() }));
-    await manager.registerTask({ kind: 'function', taskId: 'f', description: '', run });
+    await manager.registerTask({ kind: 'function', taskId: 'f', description: 'work', run });
     await until(() => manager.getTask('f')?.status === 'waiting');
     const [bad, good] = await Promise.allSettled([
       manager.provideInput('f', 'no number'),
@@ -411,7 +411,7 @@ it('a listener that hears of an end finds the debt in listDeliveries', async () 
   const found = new Promise((resolve) => {
     manager.on('task:settled', () => resolve(manager.listDeliveries({ state: 'pending', name: 'inbox' }).length));
   });
-  await manager.registerTask({ kind: 'function', description: '', run: () => 1 });
+  await manager.registerTask({ kind: 'function', description: 'work', run: () => 1 });
   expect(await found).toBe(1);
 });
 

@@ -8,7 +8,7 @@ describe('waitForTask', () => {
   it('resolves with the task as it stands when the time is up, and never touches it', async () => {
     const clock = new FakeClock();
     const manager = await openManager({ reconcileIntervalMs: 0 }, clock);
-    const task = await manager.registerTask({ kind: 'function', description: '', run: forever });
+    const task = await manager.registerTask({ kind: 'function', description: 'work', run: forever });
     const waited = manager.waitForTask(task.taskId, { timeoutMs: 100 });
     await clock.advance(100);
     expect(await waited).toEqual(task);
@@ -18,7 +18,7 @@ describe('waitForTask', () => {
 
   it('rejects with the reason of an aborted signal', async () => {
     const manager = await openManager();
-    const { taskId } = await manager.registerTask({ kind: 'function', description: '', run: forever });
+    const { taskId } = await manager.registerTask({ kind: 'function', description: 'work', run: forever });
     const reason = new Error('enough');
     await expect(manager.waitForTask(taskId, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
     const controller = new AbortController();
@@ -32,7 +32,7 @@ describe('waitForTask', () => {
     const manager = await openManager();
     await expect(manager.waitForTask('nobody')).rejects.toMatchObject({ code: 'TASK_NOT_FOUND', taskId: 'nobody' });
     await expect(manager.waitForTask('../nobody')).rejects.toMatchObject({ code: 'INVALID_TASK_ID' });
-    const { taskId } = await manager.registerTask({ kind: 'function', description: '', run: forever });
+    const { taskId } = await manager.registerTask({ kind: 'function', description: 'work', run: forever });
     await expect(manager.waitForTask(taskId, { timeoutMs: -1 })).rejects.toMatchObject({
       code: 'INVALID_SPEC',
       message: expect.stringContaining('timeoutMs'),
@@ -44,8 +44,8 @@ describe('waitForAny', () => {
   it('resolves with the first to end', async () => {
     const manager = await openManager();
     const end = deferred();
-    const { taskId: slow } = await manager.registerTask({ kind: 'function', description: '', run: forever });
-    const { taskId: quick } = await manager.registerTask({ kind: 'function', description: '', run: () => end.promise });
+    const { taskId: slow } = await manager.registerTask({ kind: 'function', description: 'work', run: forever });
+    const { taskId: quick } = await manager.registerTask({ kind: 'function', description: 'work', run: () => end.promise });
     const named = manager.waitForAny([slow, quick]);
     const any = manager.waitForAny();
     end.resolve();
@@ -59,7 +59,7 @@ describe('waitForAny', () => {
     const manager = await openManager({ reconcileIntervalMs: 0 }, clock);
     expect(await manager.waitForAny()).toBeUndefined();
     expect(await manager.waitForAny([])).toBeUndefined();
-    const { taskId } = await manager.registerTask({ kind: 'function', description: '', run: forever });
+    const { taskId } = await manager.registerTask({ kind: 'function', description: 'work', run: forever });
     const waited = manager.waitForAny([taskId], { timeoutMs: 50 });
     await clock.advance(50);
     expect(await waited).toBeUndefined();
@@ -72,13 +72,13 @@ describe('waitForIdle', () => {
     const manager = await openManager();
     expect(await manager.waitForIdle()).toBe(true);
     const ends = [deferred(), deferred()] as const;
-    const first = await manager.registerTask({ kind: 'function', description: '', run: () => ends[0].promise });
+    const first = await manager.registerTask({ kind: 'function', description: 'work', run: () => ends[0].promise });
     let idle = false;
     const waited = manager.waitForIdle().then((answer) => {
       idle = true;
       return answer;
     });
-    await manager.registerTask({ kind: 'function', description: '', run: () => ends[1].promise });
+    await manager.registerTask({ kind: 'function', description: 'work', run: () => ends[1].promise });
     ends[0].resolve();
     await manager.waitForTask(first.taskId);
     expect(idle).toBe(false);
@@ -89,7 +89,7 @@ describe('waitForIdle', () => {
   it('means only what its filter means', async () => {
     const clock = new FakeClock();
     const manager = await openManager({ reconcileIntervalMs: 0 }, clock);
-    await manager.registerTask({ kind: 'function', description: '', group: 'a', run: forever });
+    await manager.registerTask({ kind: 'function', description: 'work', group: 'a', run: forever });
     expect(await manager.waitForIdle({ filter: { group: 'b' } })).toBe(true);
     const waited = manager.waitForIdle({ filter: { group: 'a' }, timeoutMs: 10 });
     await clock.advance(10);

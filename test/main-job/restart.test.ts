@@ -58,9 +58,9 @@ describe('what is adopted', () => {
     const host = startHost(
       `const manager = await BackgroundTaskManager.open({ directory, fsync: false });
        const loop = 'n=0; while :; do n=$((n+1)); echo line $n; sleep 0.05; done';
-       await manager.registerTask({ kind: 'process', taskId: 'stopped', description: '', command: loop });
-       await manager.registerTask({ kind: 'process', taskId: 'late', description: '', command: loop, timeoutMs: 3000 });
-       await manager.registerTask({ kind: 'function', taskId: 'inside', description: '', run: () => new Promise(() => {}) });
+       await manager.registerTask({ kind: 'process', taskId: 'stopped', description: 'work', command: loop });
+       await manager.registerTask({ kind: 'process', taskId: 'late', description: 'work', command: loop, timeoutMs: 3000 });
+       await manager.registerTask({ kind: 'function', taskId: 'inside', description: 'work', run: () => new Promise(() => {}) });
        say('registered');`,
       directory,
     );
@@ -96,7 +96,7 @@ describe('what is adopted', () => {
     const directory = await scratch();
     const host = startHost(
       `const manager = await BackgroundTaskManager.open({ directory, fsync: false });
-       await manager.registerTask({ kind: 'process', taskId: 'stubborn', description: '', command: 'trap "" TERM; echo deaf; while :; do sleep 1; done' });
+       await manager.registerTask({ kind: 'process', taskId: 'stubborn', description: 'work', command: 'trap "" TERM; echo deaf; while :; do sleep 1; done' });
        while (!(await manager.readOutput('stubborn')).size) await new Promise((resolve) => setTimeout(resolve, 10));
        manager.on('task:stopping', () => say('stopping'));
        manager.stopTask('stubborn', { reason: 'enough', graceMs: 600000 });`,
@@ -124,7 +124,7 @@ describe('a host killed around registerTask', () => {
       const directory = await scratch();
       const script = `
       const manager = await BackgroundTaskManager.open({ directory, fsync: false });
-      const spec = { kind: 'process', description: '', command: 'echo "$HOLDFAST_TASK" >>"' + directory + '/.ran"; sleep 0.2' };
+      const spec = { kind: 'process', description: 'work', command: 'echo "$HOLDFAST_TASK" >>"' + directory + '/.ran"; sleep 0.2' };
       const round = Number(process.env.ROUND);
       const registered = manager.registerTask({ ...spec, taskId: 'r' + round });
       if (process.env.WHEN === 'after') await registered;
@@ -164,9 +164,9 @@ describe('a host whose work is done', () => {
     const directory = await scratch();
     const host = startHost(
       `const manager = await BackgroundTaskManager.open({ directory });
-       const task = await manager.registerTask({ kind: 'process', description: '', command: 'sleep 0.3; exit 4', timeoutMs: 600000 });
+       const task = await manager.registerTask({ kind: 'process', description: 'work', command: 'sleep 0.3; exit 4', timeoutMs: 600000 });
        say((await manager.waitForTask(task.taskId)).details.exitCode);
-       const f = await manager.registerTask({ kind: 'function', description: '', run: () => 1, timeoutMs: 600000 });
+       const f = await manager.registerTask({ kind: 'function', description: 'work', run: () => 1, timeoutMs: 600000 });
        say((await manager.waitForTask(f.taskId)).status);
        ${last}
        say('done');`,
@@ -181,7 +181,7 @@ describe('a host whose work is done', () => {
     const directory = await scratch();
     const host = startHost(
       `const manager = await BackgroundTaskManager.open({ directory });
-       await manager.registerTask({ kind: 'process', taskId: 'on', description: '', command: 'until [ -e "' + directory + '/.gate" ]; do sleep 0.05; done', timeoutMs: 600000 });
+       await manager.registerTask({ kind: 'process', taskId: 'on', description: 'work', command: 'until [ -e "' + directory + '/.gate" ]; do sleep 0.05; done', timeoutMs: 600000 });
        manager.on('task:settled', () => {});`,
       directory,
     );
@@ -197,7 +197,7 @@ describe('a host whose work is done', () => {
     const directory = await scratch();
     const host = startHost(
       `const manager = await BackgroundTaskManager.open({ directory });
-       await manager.registerTask({ kind: 'process', taskId: 'p', description: '', command: 'sleep 0.3; echo out' });
+       await manager.registerTask({ kind: 'process', taskId: 'p', description: 'work', command: 'sleep 0.3; echo out' });
        for await (const chunk of manager.followOutput('p')) say(chunk);
        say((await manager.waitForTask('p')).status);`,
       directory,
@@ -223,7 +223,7 @@ describe('200 processes registered at once with a limit of 8', () => {
         manager.registerTask({
           kind: 'process',
           taskId: `t${n}`,
-          description: '',
+          description: 'work',
           command: `echo ${n} >>"${directory}/.ran"; sleep 0.02; : >"${directory}/.over-t${n}"`,
         }),
       ),
@@ -251,7 +251,7 @@ describe('a process task', () => {
   it('that does not exist ends with 127, one that fails with its code, and its output is on disk', async () => {
     const manager = await openManager();
     const run = async (command: string | string[]) =>
-      manager.waitForTask((await manager.registerTask({ kind: 'process', description: '', command })).taskId);
+      manager.waitForTask((await manager.registerTask({ kind: 'process', description: 'work', command })).taskId);
     expect(await run(['no-such-command-here'])).toMatchObject({
       status: 'failed',
       details: { exitCode: 127 },
@@ -275,7 +275,7 @@ describe('a process task', () => {
     const manager = await openManager({ maxRunningTasks: 1, hooks: { told: 'pull' } });
     const settled = next(manager, 'task:settled', 'p');
     await expect(
-      manager.registerTask({ kind: 'process', taskId: 'p', description: '', ...spec }),
+      manager.registerTask({ kind: 'process', taskId: 'p', description: 'work', ...spec }),
     ).rejects.toMatchObject({ code: 'LAUNCH_FAILED', taskId: 'p' });
     expect((await settled).task).toMatchObject({
       status: 'failed',
@@ -288,15 +288,15 @@ describe('a process task', () => {
   it('frees its place in the queue when its launch fails, and then owes its hooks', async () => {
     const manager = await openManager({ maxRunningTasks: 1, whenFull: 'queue', hooks: { told: 'pull' } });
     const heard = record(manager);
-    await manager.registerTask({ kind: 'process', taskId: 'first', description: '', command: 'sleep 0.1' });
+    await manager.registerTask({ kind: 'process', taskId: 'first', description: 'work', command: 'sleep 0.1' });
     await manager.registerTask({
       kind: 'process',
       taskId: 'bad',
-      description: '',
+      description: 'work',
       command: 'true',
       cwd: '/no/such/folder',
     });
-    await manager.registerTask({ kind: 'process', taskId: 'good', description: '', command: 'true' });
+    await manager.registerTask({ kind: 'process', taskId: 'good', description: 'work', command: 'true' });
     await manager.waitForIdle();
     expect(manager.getTask('bad')).toMatchObject({ status: 'failed', hooks: { told: { state: 'pending' } } });
     expect(manager.getTask('good')).toMatchObject({ status: 'completed' });
@@ -309,7 +309,7 @@ describe('a process task', () => {
     const secret = createHash('sha256').update(String(Math.random())).digest('hex');
     const { taskId } = await manager.registerTask({
       kind: 'process',
-      description: '',
+      description: 'work',
       command: 'test -n "$TOKEN"',
       env: { TOKEN: secret, HOME: undefined },
     });
@@ -323,7 +323,7 @@ describe('a process task', () => {
     const manager = await openManager();
     const { taskId } = await manager.registerTask({
       kind: 'process',
-      description: '',
+      description: 'work',
       // Not as fast as it can: this process may stand still for a moment, and everything else shares its disk.
       command: 'while :; do head -c 65536 /dev/zero; sleep 0.002; done',
       maxOutputBytes: 1_000_000,

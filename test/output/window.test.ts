@@ -200,22 +200,22 @@ describe('readWindow', () => {
   });
 
   const wrong: [unknown, RegExp][] = [
-    [{ offset: -1 }, /offset: expected an integer of at least 0, got -1/],
+    [{ offset: -1 }, /offset: expected a whole number of at least 0, got -1/],
     [{ offset: 1.5 }, /offset: .*got 1\.5/],
     [{ offset: Number.NaN }, /offset: .*got NaN/],
-    [{ offset: '3' }, /offset: .*got "3"/],
+    [{ offset: '3' }, /offset: .*got a string \("3"\)/],
     [{ offset: null }, /offset: .*got null/],
-    [{ maxBytes: 0 }, /maxBytes: expected an integer of at least 1, got 0/],
+    [{ maxBytes: 0 }, /maxBytes: expected a whole number of at least 1, or Infinity, got 0/],
     [{ maxBytes: Number.NaN }, /maxBytes: .*got NaN/],
     [{ tailBytes: -1 }, /tailBytes: .*got -1/],
     [{ tailLines: 0.1 }, /tailLines: .*got 0\.1/],
     [{ offset: 0, tailBytes: 1 }, /expected one of offset, tailBytes and tailLines, got offset and tailBytes/],
     [{ tailBytes: 1, tailLines: 1 }, /got tailBytes and tailLines/],
     [{ tailBytes: 9, maxBytes: 9 }, /without maxBytes/],
-    [{ maxbytes: 9 }, /expected offset, maxBytes, tailBytes or tailLines, got "maxbytes"/],
-    [null, /expected an object, got null/],
-    [7, /expected an object, got 7/],
-    [[], /expected an object, got an array/],
+    [{ maxbytes: 9 }, /maxbytes: is unknown; did you mean maxBytes\?/],
+    [null, /expected options such as \{ offset \}, got null/],
+    [7, /expected options such as \{ offset \}, got a number \(7\)/],
+    [[], /expected options such as \{ offset \}, got an array of 0/],
   ];
   it.each(wrong)('refuses %j', async (options, message) => {
     const refused = readWindow('/nowhere', options as ReadOutputOptions);

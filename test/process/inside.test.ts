@@ -46,7 +46,7 @@ async function told(command: (inner: string) => string, act: 'stop' | 'write', m
   const first = startHost(
     `const manager = await BackgroundTaskManager.open({ directory, fsync: false });
      const { command, maxOutputBytes, env } = JSON.parse(process.env.HOST_TASK);
-     await manager.registerTask({ kind: 'process', taskId: 'around', description: '', command, maxOutputBytes, env });
+     await manager.registerTask({ kind: 'process', taskId: 'around', description: 'work', command, maxOutputBytes, env });
      say('registered');`,
     directory,
     {

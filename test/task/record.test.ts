@@ -63,13 +63,13 @@ describe('a bad record', () => {
   it('is no object', () => {
     expect(reason(undefined)).toBe('expected a JSON object, got undefined');
     expect(reason([1])).toBe('expected a JSON object, got an array of 1');
-    expect(reason(7)).toBe('expected a JSON object, got 7');
+    expect(reason(7)).toBe('expected a JSON object, got a number (7)');
   });
 
   const required = Object.keys(shipped.lost).filter((key) => key !== 'schemaVersion' && !(key in written));
   it.each(required)('lacks %s', (key) => {
     const { [key]: _, ...rest } = copy(shipped.lost);
-    expect(reason(rest)).toMatch(new RegExp(`^${key}: expected .*, but it is missing$`));
+    expect(reason(rest)).toMatch(new RegExp(`^${key}: is missing; expected .*$`));
   });
 
   const everything = Object.assign({}, ...Object.values(shipped)) as Record<string, unknown>;
@@ -87,26 +87,26 @@ describe('a bad record', () => {
   });
 
   it.each([
-    ['taskId', '../x', 'taskId: must match pattern /^[a-z0-9]+(?:[-_][a-z0-9]+)*$/, got "../x"'],
+    ['taskId', '../x', 'taskId: expected a string matching ^[a-z0-9]+(?:[-_][a-z0-9]+)*$, got "../x"'],
     [
       'status',
       'done',
-      'status: expected one of "queued"|"running"|"waiting"|"completed"|"failed"|"timed_out"|"killed"|"lost", got "done"',
+      'status: expected one of "queued", "running", "waiting", "completed", "failed", "timed_out", "killed", "lost", got "done"',
     ],
-    ['createdAt', -1, 'createdAt: expected number to be >=0, got -1'],
+    ['createdAt', -1, 'createdAt: expected a number of at least 0, got -1'],
     ['createdAt', Number.POSITIVE_INFINITY, 'createdAt: is Infinity, which JSON cannot hold'],
-    ['attempt', 1.5, 'attempt: expected int, got 1.5'],
+    ['attempt', 1.5, 'attempt: expected a whole number, got 1.5'],
     [
       'hooks',
       { a: { state: 'odd', attempts: 0 } },
-      'hooks.a.state: expected one of "pending"|"delivered"|"failed"|"skipped", got "odd"',
+      'hooks.a.state: expected one of "pending", "delivered", "failed", "skipped", got "odd"',
     ],
-    ['hooks', JSON.parse('{"__proto__":5}'), 'hooks.__proto__: expected object, got 5'],
+    ['hooks', JSON.parse('{"__proto__":5}'), 'hooks.__proto__: expected an object, got a number (5)'],
     ['metadata', { a: { b: undefined } }, 'metadata.a.b: is undefined, which JSON cannot hold'],
     ['metadata', { a: [() => 1] }, 'metadata.a.0: is a function, which JSON cannot hold'],
     ['details', { at: new Date(0) }, 'details.at: is a Date, which JSON cannot hold'],
     ['schemaVersion', 0, 'schemaVersion: expected 1, got 0'],
-    ['schemaVersion', '1', 'schemaVersion: expected 1, got "1"'],
+    ['schemaVersion', '1', 'schemaVersion: expected 1, got a string ("1")'],
   ])('with this %s is refused in words for people', (key, value, message) => {
     expect(reason({ ...good(), [key]: value })).toBe(message);
   });
@@ -138,7 +138,7 @@ describe('a record of a newer version', () => {
     });
     expect(record).toEqual({
       ...newer,
-      description: '',
+      description: 'work',
       detached: true,
       createdAt: 5,
       startedAt: null,
