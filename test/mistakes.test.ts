@@ -43,7 +43,7 @@ const openMistakes: readonly Mistake[] = [
   [{ max_running_tasks: 8 }, 'max_running_tasks: is unknown; did you mean maxRunningTasks?'],
   [
     { colour: 'red' },
-    'colour: is unknown; known are directory, maxRunningTasks, maxRunningTasksPerGroup, whenFull, reconcileIntervalMs, stopGraceMs, maxOutputBytes, maxResultBytes, fsync, retention, kinds, hooks, legacyShapes, resumeQueued, recoverProcess, foreignOwnerTimeoutMs',
+    'colour: is unknown; known are directory, maxRunningTasks, maxRunningTasksPerGroup, whenFull, reconcileIntervalMs, stopGraceMs, maxOutputBytes, maxResultBytes, fsync, retention, kinds, hooks, legacyShapes, resumeQueued, recoverProcess, foreignOwnerTimeoutMs, abandonAfterMs',
   ],
   [{ maxRunningTasks: 0 }, 'maxRunningTasks: expected a whole number of at least 1, or Infinity, got 0'],
   [{ maxRunningTasks: '8' }, 'maxRunningTasks: expected a whole number of at least 1, or Infinity, got a string ("8")'],
@@ -99,7 +99,7 @@ const openMistakes: readonly Mistake[] = [
   ],
   [
     { whenFull: 'wait', fsync: 1, retain: {} },
-    'whenFull: expected one of "reject", "queue", got "wait"; fsync: expected true or false, got a number (1); retain: is unknown; known are directory, maxRunningTasks, maxRunningTasksPerGroup, whenFull, reconcileIntervalMs, stopGraceMs, maxOutputBytes, maxResultBytes, fsync, retention, kinds, hooks, legacyShapes, resumeQueued, recoverProcess, foreignOwnerTimeoutMs',
+    'whenFull: expected one of "reject", "queue", got "wait"; fsync: expected true or false, got a number (1); retain: is unknown; known are directory, maxRunningTasks, maxRunningTasksPerGroup, whenFull, reconcileIntervalMs, stopGraceMs, maxOutputBytes, maxResultBytes, fsync, retention, kinds, hooks, legacyShapes, resumeQueued, recoverProcess, foreignOwnerTimeoutMs, abandonAfterMs',
   ],
 ];
 

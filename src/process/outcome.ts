@@ -21,10 +21,11 @@ function signalOf(code: number): string | null {
 }
 
 /** The outcome that a supervisor wrote down. */
-export function recordedOutcome(task: ProcessTask, exit: ExitRecord): ProcessProbe {
+export function recordedOutcome(task: ProcessTask, exit: ExitRecord, error?: TaskError): ProcessProbe {
   // The clock of the file system may be a little behind the one that gave the start.
   const endedAt = Math.max(exit.at, task.startedAt ?? 0);
-  return outcomeOf(exit.code, { endedAt });
+  const outcome = outcomeOf(exit.code, { endedAt });
+  return error && outcome.state === 'failed' ? { ...outcome, error } : outcome;
 }
 
 /** The outcome of a command that ran without a supervisor, as its parent saw it end. */

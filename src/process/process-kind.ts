@@ -20,6 +20,8 @@ import {
 import { processDetails } from '../task/process-details.js';
 import type { TaskRecord } from '../task/record.js';
 import type { AnyTask, OwnerIdentity, ProcessDetails, ProcessTask } from '../task/types.js';
+
+import { execFailure, searchPathOf } from './exec-failure.js';
 import { describeHome, homeOnRecord, namespaceHere, type Whereabouts, whereabouts } from './home.js';
 import { type LaunchRequest, launch } from './launch.js';
 import { openProcessTable } from './open-table.js';
@@ -173,6 +175,7 @@ class Processes {
         checkWanted: () => this.#assertOpen(),
         onBegin: (child) => {
           work.launched(child);
+          work.searchPath = searchPathOf(input);
           this.#works.set(taskId, work);
         },
         onEnd: (end) => this.#ended(work, end),
@@ -197,7 +200,10 @@ class Processes {
     const where = await this.#whereabouts(work, task);
     const lives = where === 'here' && (await this.#supervisorLives(work, task)) && !(await isOnlyUs(work, task));
     const exit = await readExit(this.#layout, taskId);
-    if (exit) return task.stop && (await isTreeLeft(work, where, task)) ? running : recordedOutcome(task, exit);
+    if (exit) {
+      if (task.stop && (await isTreeLeft(work, where, task))) return running;
+      return recordedOutcome(task, exit, await execFailure(task.details, exit.code, work.searchPath));
+    }
     if (lives) return this.#goesOn(work, task);
     if (where === 'elsewhere') return this.#unreachable(task);
     if (work.end && attached) return attachedOutcome(work.end);

@@ -34,6 +34,8 @@ export class Work {
   refused = false;
   /** It is being killed: nothing else has to hold it back any more. */
   doomed = false;
+  /** The PATH of its command, where this process launched it. */
+  searchPath: string | undefined;
   readonly #table: ProcessTable;
   readonly #runDir: string;
   readonly #outputPath: string;

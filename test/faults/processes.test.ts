@@ -347,7 +347,13 @@ describe('a manager that closes while a tree is frozen for its output', () => {
       const directory = place();
       const first = await openManager({ directory });
       const command = `exec /bin/sh -c '${WRITER}' writer ${directory}`;
-      const spec = { kind: 'process', taskId: 'writer', description: 'work', command, maxOutputBytes: 100_000 } as const;
+      const spec = {
+        kind: 'process',
+        taskId: 'writer',
+        description: 'work',
+        command,
+        maxOutputBytes: 100_000,
+      } as const;
       await first.registerTask(spec);
       await until(async () => (await first.readOutput('writer')).size > 100_000);
       for (let turn = 0; turn < round; turn++) await new Promise(setImmediate);

@@ -267,10 +267,15 @@ export class Lives {
     life.inFlight.push(watched);
   }
 
-  #register({ do: _, kind, key, stubborn, ...common }: Extract<Command, { do: 'register' }>): void {
+  #register(command: Extract<Command, { do: 'register' }>): void {
+    const { do: _, kind, key, stubborn, detachOnTimeout, detachTimeoutMs, ...common } = command;
     const life = this.#life;
     const taskId = `t${this.#tasks++}`;
-    const spec = { ...common, taskId, description: 'work', idempotencyKey: key };
+    // What would have no effect is refused.
+    const ofForeground = common.detached
+      ? {}
+      : { detachOnTimeout: detachOnTimeout && common.timeoutMs > 0, detachTimeoutMs };
+    const spec = { ...common, ...ofForeground, taskId, description: 'work', idempotencyKey: key };
     const run = ({ signal, requestInput }: { signal: AbortSignal; requestInput(prompt: string): Promise<JsonValue> }) =>
       new Promise<string>((resolve, reject) => {
         if (!stubborn) signal.addEventListener('abort', () => reject(signal.reason));

@@ -100,7 +100,13 @@ it('a group limit that throws does not keep a settlement from being heard of', a
   });
   manager.on('error', () => undefined);
   const end = deferred();
-  await manager.registerTask({ kind: 'function', taskId: 'a', group: 'g', description: 'work', run: () => end.promise });
+  await manager.registerTask({
+    kind: 'function',
+    taskId: 'a',
+    group: 'g',
+    description: 'work',
+    run: () => end.promise,
+  });
   await manager.registerTask({ kind: 'function', taskId: 'b', group: 'g', description: 'work', run: forever });
   const heard = record(manager);
   broken = true;
@@ -256,7 +262,12 @@ describe('waiting', () => {
   it('until idle waits for registrations under way, also where they are refused', async () => {
     const manager = await openManager();
     const end = deferred();
-    const registered = manager.registerTask({ kind: 'function', taskId: 'f', description: 'work', run: () => end.promise });
+    const registered = manager.registerTask({
+      kind: 'function',
+      taskId: 'f',
+      description: 'work',
+      run: () => end.promise,
+    });
     const idle = manager.waitForIdle();
     await registered;
     expect(await manager.waitForIdle({ timeoutMs: 0 })).toBe(false);

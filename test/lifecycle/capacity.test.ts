@@ -101,7 +101,13 @@ describe('the queue', () => {
     const manager = await openManager({ maxRunningTasks: 2, maxRunningTasksPerGroup: 1, whenFull: 'queue' });
     const end = deferred();
     await manager.registerTask({ kind: 'function', taskId: 'a1', description: 'work', group: 'a', run: forever });
-    await manager.registerTask({ kind: 'function', taskId: 'b1', description: 'work', group: 'b', run: () => end.promise });
+    await manager.registerTask({
+      kind: 'function',
+      taskId: 'b1',
+      description: 'work',
+      group: 'b',
+      run: () => end.promise,
+    });
     await manager.registerTask({ kind: 'function', taskId: 'a2', description: 'work', group: 'a', run: forever });
     await manager.registerTask({ kind: 'function', taskId: 'b2', description: 'work', group: 'b', run: forever });
     const started = next(manager, 'task:started', 'b2');

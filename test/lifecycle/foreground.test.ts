@@ -83,7 +83,13 @@ describe('a foreground task', () => {
   it('that is a process ends with the host that closes, because nobody waits for it any more', async () => {
     const directory = await scratch();
     const manager = await openManager({ directory });
-    await manager.registerTask({ kind: 'process', taskId: 'p', description: 'work', command: 'sleep 60', detached: false });
+    await manager.registerTask({
+      kind: 'process',
+      taskId: 'p',
+      description: 'work',
+      command: 'sleep 60',
+      detached: false,
+    });
     await manager.registerTask({ kind: 'process', taskId: 'd', description: 'work', command: 'sleep 60' });
     await manager.close();
     const again = await openManager({ directory });

@@ -62,7 +62,11 @@ describe('a function task', () => {
   it('keeps a result that is too large for the record in its own file', async () => {
     const directory = await scratch();
     const manager = await openManager({ directory, maxResultBytes: 100 });
-    const { taskId } = await manager.registerTask({ kind: 'function', description: 'work', run: () => 'x'.repeat(1000) });
+    const { taskId } = await manager.registerTask({
+      kind: 'function',
+      description: 'work',
+      run: () => 'x'.repeat(1000),
+    });
     const task = await manager.waitForTask(taskId);
     expect(task).toMatchObject({ status: 'completed' });
     expect(task).not.toHaveProperty('result');

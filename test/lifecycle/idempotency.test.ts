@@ -210,7 +210,13 @@ describe('across restarts', () => {
     const directory = await scratch();
     const agent = defineTaskKind({ name: 'agent', details: z.object({}) });
     const first = await openManager({ directory, kinds: [agent] });
-    await first.registerTask({ kind: 'agent', description: 'work', details: {}, idempotencyKey: 'call_9', run: () => 1 });
+    await first.registerTask({
+      kind: 'agent',
+      description: 'work',
+      details: {},
+      idempotencyKey: 'call_9',
+      run: () => 1,
+    });
     await first.waitForIdle();
     await first.close();
     const manager = await openManager({ directory });

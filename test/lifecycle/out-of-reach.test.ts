@@ -31,7 +31,7 @@ async function far(
       schemaVersion: 1,
       taskId,
       kind: 'process',
-      description: '',
+      description: 'work',
       status: 'running',
       detached: true,
       createdAt: startedAt,
@@ -124,7 +124,7 @@ it('abandon withdraws the hooks where it is told to', async () => {
 
 it('abandon is an ordinary stop of what can be reached, and changes nothing of what has ended', async () => {
   const manager = await openManager();
-  await manager.registerTask({ kind: 'process', taskId: 'near', description: '', command: ['sleep', '600'] });
+  await manager.registerTask({ kind: 'process', taskId: 'near', description: 'work', command: ['sleep', '600'] });
   const stopped = await manager.stopTask('near', { abandon: true, graceMs: 0, reason: 'enough' });
   expect(stopped).toMatchObject({ status: 'killed', stop: { cause: 'user' }, stopReason: 'enough' });
   expect(await manager.stopTask('near', { abandon: true })).toEqual(stopped);

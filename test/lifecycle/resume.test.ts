@@ -113,7 +113,13 @@ describe('queued processes', () => {
 
     async function left(more: object) {
       const { directory, manager } = await full();
-      await manager.registerTask({ kind: 'process', taskId: 'q', description: 'work', command: 'echo "$SECRET"', ...more });
+      await manager.registerTask({
+        kind: 'process',
+        taskId: 'q',
+        description: 'work',
+        command: 'echo "$SECRET"',
+        ...more,
+      });
       await manager.close({ graceMs: 0 });
       return directory;
     }

@@ -144,7 +144,13 @@ describe('a launch that ends well although it was told of a stop', () => {
     const clock = new FakeClock();
     const { kind, starts, stops } = deafKind();
     const manager = await openManager({ reconcileIntervalMs: 0, kinds: [kind] }, clock);
-    const registered = manager.registerTask({ kind: 'deaf', taskId: 'd', description: 'work', details: {}, timeoutMs: 50 });
+    const registered = manager.registerTask({
+      kind: 'deaf',
+      taskId: 'd',
+      description: 'work',
+      details: {},
+      timeoutMs: 50,
+    });
     await until(() => starts.has('d'));
     await clock.advance(50);
     await clock.advance(100);

@@ -45,7 +45,11 @@ describe('waitForAny', () => {
     const manager = await openManager();
     const end = deferred();
     const { taskId: slow } = await manager.registerTask({ kind: 'function', description: 'work', run: forever });
-    const { taskId: quick } = await manager.registerTask({ kind: 'function', description: 'work', run: () => end.promise });
+    const { taskId: quick } = await manager.registerTask({
+      kind: 'function',
+      description: 'work',
+      run: () => end.promise,
+    });
     const named = manager.waitForAny([slow, quick]);
     const any = manager.waitForAny();
     end.resolve();

@@ -39,7 +39,13 @@ it('opens, and what had ended is as it was, to the byte', async () => {
   expect((await readTasks(directory)).rejected).toEqual([]);
   expect((await manager.readOutput('broken')).text).toBe('broken\n');
   expect(manager.listDeliveries({ state: 'failed' }).map(({ taskId }) => taskId)).toEqual(['broken']);
-  const again = { kind: 'process', description: '', command: 'echo done', cwd: '/', idempotencyKey: 'call_1' } as const;
+  const again = {
+    kind: 'process',
+    description: 'work',
+    command: 'echo done',
+    cwd: '/',
+    idempotencyKey: 'call_1',
+  } as const;
   expect((await manager.registerTask(again)).taskId).toBe('done');
 });
 
