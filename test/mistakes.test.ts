@@ -20,6 +20,7 @@ const box = defineTaskKind({
   start: async () => {},
   probe: async () => ({ state: 'running' as const }),
 });
+const NOTHING = '';
 const run = () => 1;
 const fn = { kind: 'function', description: 'count', run };
 const proc = { kind: 'process', description: 'build', command: 'true' };
@@ -112,7 +113,7 @@ const specMistakes: readonly Mistake[] = [
   [{ description: 'x' }, 'kind: is missing; expected one of process, function, agent, box'],
   [{ ...fn, kind: 7 }, 'kind: expected one of process, function, agent, box, got a number (7)'],
   [{ kind: 'function', run }, 'description: is missing; expected a string that is not blank'],
-  [{ ...fn, description: 'work' }, 'description: expected a string that is not blank, got ""'],
+  [{ ...fn, description: NOTHING }, 'description: expected a string that is not blank, got ""'],
   [{ ...fn, description: ' \n' }, 'description: expected a string that is not blank, got " \\n"'],
   [{ ...fn, description: 5 }, 'description: expected a string that is not blank, got a number (5)'],
   [{ kind: 'function', description: 'x' }, 'run: is missing; expected a function'],

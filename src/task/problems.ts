@@ -85,7 +85,7 @@ function describe(issue: Issue, input: unknown, secret: Secret): readonly string
 function gotInstead(expected: string, value: unknown, hidden: boolean): string {
   const fits =
     (typeof value === 'string' && /string|text|path|name|\bid\b|one of|"|a command/.test(expected)) ||
-    (typeof value === 'number' && /number|Infinity/.test(expected)) ||
+    (typeof value === 'number' && /number|Infinity|^expected (one of )?-?\d/.test(expected)) ||
     (typeof value === 'boolean' && /true|false/.test(expected));
   if (hidden) return fits ? '' : `, got ${typeName(value)}`;
   return `, got ${fits ? show(value) : came(value)}`;

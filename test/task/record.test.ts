@@ -138,7 +138,7 @@ describe('a record of a newer version', () => {
     });
     expect(record).toEqual({
       ...newer,
-      description: 'work',
+      description: '',
       detached: true,
       createdAt: 5,
       startedAt: null,
