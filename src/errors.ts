@@ -106,8 +106,10 @@ export function readText(value: unknown, key: 'name' | 'message' | 'code'): stri
 const MAX_CAUSES = 5;
 
 /** An error as plain JSON, with its causes. Fields of its own are left out: they may hold anything. */
-export function errorToJson(error: unknown): object {
-  return error instanceof BackgroundTaskError ? error.toJSON() : plainError(error, 0);
+function errorToJson(error: unknown): object {
+  return attempt(() => error instanceof BackgroundTaskError)
+    ? (error as BackgroundTaskError).toJSON()
+    : plainError(error, 0);
 }
 
 function causeToJson(cause: unknown, depth = 0): unknown {

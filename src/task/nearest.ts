@@ -14,7 +14,7 @@ export function unknownKey(key: string, known: readonly string[]): string {
 }
 
 /** The nearest of the known names: spelt almost the same, or one is an abbreviation of the other. */
-export function nearest(given: string, known: Iterable<string>): string | undefined {
+function nearest(given: string, known: Iterable<string>): string | undefined {
   const word = plain(given);
   let best: { readonly name: string; readonly distance: number } | undefined;
   for (const name of known) {

@@ -24,7 +24,7 @@ it('a program that cannot be executed is said on record', async () => {
   const cwd = await scratch();
   await writeFile(join(cwd, 'script'), 'exit 0\n');
   await mkdir(join(cwd, 'folder'));
-  for (const program of ['./script', './folder']) {
+  for (const program of ['./script', './folder', '/']) {
     expect(await endOf([program], { cwd })).toMatchObject({
       status: 'failed',
       details: { exitCode: 126 },
