@@ -3,7 +3,7 @@ import type { OwnerIdentity } from './task/types.js';
 /**
  * Why a call was refused or failed. Codes are a promise: new ones may be added in a minor release, none changes its meaning.
  *
- * - `INVALID_OPTIONS`: an option of `open` is missing, of a wrong type or out of range; nothing was touched.
+ * - `INVALID_OPTIONS`: an option of `open`, or a definition of a kind or a hook, is missing, unknown, of a wrong type or out of range; nothing was touched.
  * - `LISTENER_FAILED`: only in an `error` event: a listener of the host's threw or rejected, and `cause` is what it threw.
  * - `INVALID_SPEC`: a task spec, patch, filter or call option is wrong. Nothing was touched.
  * - `INVALID_TASK_ID`: the id does not match `^[a-z0-9]+(?:[-_][a-z0-9]+)*$` or is longer than 64 characters.

@@ -44,7 +44,7 @@ const openMistakes: readonly Mistake[] = [
   [{ max_running_tasks: 8 }, 'max_running_tasks: is unknown; did you mean maxRunningTasks?'],
   [
     { colour: 'red' },
-    'colour: is unknown; known are directory, maxRunningTasks, maxRunningTasksPerGroup, whenFull, reconcileIntervalMs, stopGraceMs, maxOutputBytes, maxResultBytes, fsync, retention, kinds, hooks, legacyShapes, resumeQueued, recoverProcess, foreignOwnerTimeoutMs, abandonAfterMs',
+    'colour: is unknown; known are directory, maxRunningTasks, maxRunningTasksPerGroup, whenFull, reconcileIntervalMs, stopGraceMs, maxOutputBytes, maxResultBytes, fsync, retention, kinds, hooks, legacyShapes, resumeQueued, recoverProcess, foreignOwnerTimeoutMs, abandonAfterMs, waitForOwnerMs, signal',
   ],
   [{ maxRunningTasks: 0 }, 'maxRunningTasks: expected a whole number of at least 1, or Infinity, got 0'],
   [{ maxRunningTasks: '8' }, 'maxRunningTasks: expected a whole number of at least 1, or Infinity, got a string ("8")'],
@@ -100,7 +100,7 @@ const openMistakes: readonly Mistake[] = [
   ],
   [
     { whenFull: 'wait', fsync: 1, retain: {} },
-    'whenFull: expected one of "reject", "queue", got "wait"; fsync: expected true or false, got a number (1); retain: is unknown; known are directory, maxRunningTasks, maxRunningTasksPerGroup, whenFull, reconcileIntervalMs, stopGraceMs, maxOutputBytes, maxResultBytes, fsync, retention, kinds, hooks, legacyShapes, resumeQueued, recoverProcess, foreignOwnerTimeoutMs, abandonAfterMs',
+    'whenFull: expected one of "reject", "queue", got "wait"; fsync: expected true or false, got a number (1); retain: is unknown; known are directory, maxRunningTasks, maxRunningTasksPerGroup, whenFull, reconcileIntervalMs, stopGraceMs, maxOutputBytes, maxResultBytes, fsync, retention, kinds, hooks, legacyShapes, resumeQueued, recoverProcess, foreignOwnerTimeoutMs, abandonAfterMs, waitForOwnerMs, signal',
   ],
 ];
 
@@ -163,7 +163,7 @@ const specMistakes: readonly Mistake[] = [
   ],
   [
     { ...fn, tmeoutMs: 1, labels: [] },
-    'tmeoutMs: is unknown; did you mean timeoutMs?; labels: is unknown; known are kind, description, taskId, timeoutMs, queueTimeoutMs, group, idempotencyKey, metadata, hooks, slot, whenFull, detached, signal, detachTimeoutMs, detachOnTimeout, run',
+    'tmeoutMs: is unknown; did you mean timeoutMs?; labels: is unknown; known are kind, description, taskId, timeoutMs, queueTimeoutMs, ttlMs, group, idempotencyKey, metadata, hooks, slot, whenFull, detached, signal, detachTimeoutMs, detachOnTimeout, run',
   ],
   [{ ...proc, comand: 'x' }, 'comand: is unknown; did you mean command?'],
   [
@@ -172,7 +172,7 @@ const specMistakes: readonly Mistake[] = [
   ],
   [
     { ...proc, args: ['x'] },
-    'args: is unknown; known are kind, description, taskId, timeoutMs, queueTimeoutMs, group, idempotencyKey, metadata, hooks, slot, whenFull, detached, signal, detachTimeoutMs, detachOnTimeout, command, cwd, env, inheritEnv, maxOutputBytes',
+    'args: is unknown; known are kind, description, taskId, timeoutMs, queueTimeoutMs, ttlMs, group, idempotencyKey, metadata, hooks, slot, whenFull, detached, signal, detachTimeoutMs, detachOnTimeout, command, cwd, env, inheritEnv, maxOutputBytes',
   ],
   [
     { ...proc, command: undefined },
@@ -198,7 +198,7 @@ const specMistakes: readonly Mistake[] = [
   [{ ...proc, maxOutputBytes: 0 }, 'maxOutputBytes: expected a whole number of at least 1, or Infinity, got 0'],
   [
     { ...proc, run },
-    'run: is unknown; known are kind, description, taskId, timeoutMs, queueTimeoutMs, group, idempotencyKey, metadata, hooks, slot, whenFull, detached, signal, detachTimeoutMs, detachOnTimeout, command, cwd, env, inheritEnv, maxOutputBytes',
+    'run: is unknown; known are kind, description, taskId, timeoutMs, queueTimeoutMs, ttlMs, group, idempotencyKey, metadata, hooks, slot, whenFull, detached, signal, detachTimeoutMs, detachOnTimeout, command, cwd, env, inheritEnv, maxOutputBytes',
   ],
   [
     { ...proc, timeoutMs: 'soon', whenFull: 'wait' },
@@ -220,7 +220,7 @@ const specMistakes: readonly Mistake[] = [
   [{ kind: 'box', description: 'x', details: { image: 'small', imge: 1 } }, 'details: imge: is unknown'],
   [
     { kind: 'box', description: 'x', details: { image: 'small' }, run },
-    'run: is unknown; known are kind, description, taskId, timeoutMs, queueTimeoutMs, group, idempotencyKey, metadata, hooks, slot, whenFull, detached, signal, detachTimeoutMs, detachOnTimeout, details, input',
+    'run: is unknown; known are kind, description, taskId, timeoutMs, queueTimeoutMs, ttlMs, group, idempotencyKey, metadata, hooks, slot, whenFull, detached, signal, detachTimeoutMs, detachOnTimeout, details, input',
   ],
 ];
 
@@ -360,7 +360,7 @@ const callMistakes: readonly Call[] = [
     'waitForTask(a promise)',
     (m) => m.waitForTask(any(later())),
     'INVALID_TASK_ID',
-    'expected a task id of 1 to 64 characters matching ^[a-z0-9]+(?:[-_][a-z0-9]+)*$, got a Promise',
+    'expected a task or its id, got a Promise without a taskId',
   ],
   ['waitForTask(unknown)', (m) => m.waitForTask('nobody'), 'TASK_NOT_FOUND', 'there is no task "nobody"'],
   [
@@ -421,13 +421,13 @@ const callMistakes: readonly Call[] = [
     'waitForAny(id)',
     (m, id) => m.waitForAny(any(id)),
     'INVALID_SPEC',
-    'waitForAny: taskIds: expected an array, got a string ("f")',
+    'waitForAny: tasks: expected an array, got a string ("f")',
   ],
   [
     'waitForAny([5])',
     (m) => m.waitForAny(any([5])),
-    'INVALID_SPEC',
-    'waitForAny: taskIds.0: expected a string, got a number (5)',
+    'INVALID_TASK_ID',
+    'expected a task id of 1 to 64 characters matching ^[a-z0-9]+(?:[-_][a-z0-9]+)*$, got a number (5)',
   ],
   [
     'waitForAny 5000',

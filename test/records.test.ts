@@ -9,7 +9,7 @@ import { until } from './helpers/wait.js';
 import { onDisk } from './helpers/world.js';
 
 const opens = `const manager = await BackgroundTaskManager.open({ directory, reconcileIntervalMs: 0 });
-const start = (taskId, command, more) => manager.registerTask({ kind: 'process', taskId, description: '', command, ...more });
+const start = (taskId, command, more) => manager.registerTask({ kind: 'process', taskId, description: 'work', command, ...more });
 `;
 
 /** A host that starts what the script says, and is killed. */
@@ -129,7 +129,7 @@ describe('readTasks', () => {
       }
     })();
     for (const taskId of tasks) {
-      await manager.registerTask({ kind: 'process', taskId, description: '', command: ['true'] });
+      await manager.registerTask({ kind: 'process', taskId, description: 'work', command: ['true'] });
       await manager.waitForTask(taskId);
     }
     over = true;

@@ -11,7 +11,7 @@ export interface Slot extends Disposable {
 
 /** What every spec may say. */
 export interface SpecBase {
-  /** For people: what this task is. */
+  /** For people: what this task is. Not blank. */
   description: string;
   /** The task's id. Absent: `<idPrefix>-<8 of 0-9a-z>`. Taken: `TASK_EXISTS`. */
   taskId?: string | undefined;
@@ -38,18 +38,21 @@ export interface SpecBase {
   whenFull?: 'reject' | 'queue' | undefined;
   /** `false`: a foreground caller waits for it; it takes no slot and owes no hook until it is detached. Default `true`. */
   detached?: boolean | undefined;
-  /** Stops a foreground task when aborted; the message of its reason is the stop's reason. Ignored once detached. */
+  /** Stops a foreground task when aborted; the message of its reason is the stop's reason. Ignored once detached; with a detached task `INVALID_SPEC`. */
   signal?: AbortSignal | undefined;
-  /** The deadline from the moment of detaching, in milliseconds. 0: none. Absent: the deadline stays as it is. */
+  /** The deadline from the moment of detaching, in milliseconds. 0: none. Absent: the deadline stays as it is. With a detached task `INVALID_SPEC`. */
   detachTimeoutMs?: number | undefined;
-  /** `true`: the deadline of a foreground task detaches it instead of ending it. Default `false`. */
+  /** `true`: the deadline of a foreground task detaches it instead of ending it; `INVALID_SPEC` with a detached task, and without `timeoutMs`. Default `false`. */
   detachOnTimeout?: boolean | undefined;
 }
 
 /** A shell command or an argument vector, run under a supervisor that outlives the host. */
 export interface ProcessSpec extends SpecBase {
   kind: 'process';
-  /** A string is run by `/bin/sh -c`; an argument vector is run as it stands. */
+  /**
+   * A string is run by `/bin/sh -c`; an argument vector is run as it stands. Where its program is not there (exit code 127) or cannot be executed
+   * (126), the task's `error.name` is `CommandNotFoundError` or `CommandNotExecutableError`; any other failure is a `ProcessExitError`.
+   */
   command: string | readonly string[];
   /** Default: the host's working directory. Missing or not a folder: `LAUNCH_FAILED`. */
   cwd?: string | URL | undefined;

@@ -8,7 +8,7 @@ import { until } from '../helpers/wait.js';
 import { onDisk } from '../helpers/world.js';
 
 const MINUTE = 60_000;
-const spec = { kind: 'function', description: '', run: () => 1 } as const;
+const spec = { kind: 'function', description: 'work', run: () => 1 } as const;
 const gone = (manager: BackgroundTaskManager, ...taskIds: string[]) =>
   until(() => taskIds.every((taskId) => manager.getTask(taskId) === undefined));
 
