@@ -14,7 +14,7 @@ import type { OwnerIdentity } from './task/types.js';
  * - `TASK_NOT_FOUND`: there is no such task (any more); for in-process work that goes on after its task has ended: the task is over.
  * - `TASK_NOT_WAITING`: `provideInput` was called for a task that waits for nothing.
  * - `DIRECTORY_OWNED`: another manager owns the directory; `owner` says which.
- * - `OWNERSHIP_LOST`: another manager took the directory over; this one stopped writing.
+ * - `OWNERSHIP_LOST`: another manager took the directory over, or the directory is gone (the message says which); this one stopped writing.
  * - `LAUNCH_FAILED`: the work could not be started; the task is on record as `failed` and its slot is free.
  * - `OUT_OF_REACH`: the task's processes live where this manager can neither see nor signal them, in another pid namespace or on another
  *   machine. Nothing was written; `stopTask(taskId, { abandon: true })` settles the task without them.

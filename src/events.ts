@@ -61,7 +61,10 @@ export type BackgroundTaskEvents<K extends AnyTaskKind = never> = {
   'record:rejected': { path: string; movedTo: string | null; reason: string };
   /** A pass over the active tasks is over; what it found is durable, but for the report's `failures`. */
   'manager:reconciled': { report: ReconcileReport };
-  /** Another manager took the directory over; `null`: nobody knows who. This manager writes nothing any more. */
+  /**
+   * Another manager took the directory over; `null`: it is not known who, or nobody did and the directory, or this manager's claim in it, is
+   * gone (every call then says which). This manager writes nothing any more.
+   */
   'manager:fenced': { owner: OwnerIdentity | null };
   /**
    * Something failed that no call could report: a write that is tried again later, a stop that could not be recorded, output that was lost,

@@ -41,8 +41,14 @@ export interface CloseOptions extends StopOptions {
   tasks?: 'leave' | 'stop' | undefined;
 }
 
-function lostDirectory(owner: OwnerIdentity | null): BackgroundTaskError {
-  return new BackgroundTaskError('OWNERSHIP_LOST', 'another manager took the directory over', { owner });
+/** How the directory was lost, and to whom. */
+interface Loss {
+  readonly owner: OwnerIdentity | null;
+  readonly how: string;
+}
+
+function lostDirectory({ owner, how }: Loss): BackgroundTaskError {
+  return new BackgroundTaskError('OWNERSHIP_LOST', `${how}: this manager writes nothing any more`, { owner });
 }
 
 type AnyEvent<E> = { [N in keyof E]: [event: N, payload: E[N]] }[keyof E];
@@ -108,7 +114,7 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
     signal?.throwIfAborted();
     let manager: BackgroundTaskManager<any> | undefined;
     // The directory may be taken over while it is being opened.
-    let fence: { readonly owner: OwnerIdentity | null } | undefined;
+    let fence: Loss | undefined;
     const store = await holder.while(
       openFileStore({
         directory,
@@ -118,9 +124,9 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
         signal,
         clock,
         parse: createParser(settings.legacyShapes),
-        onFenced: (owner) => {
-          fence = { owner };
-          if (manager) manager.#fenced(owner);
+        onFenced: (owner, how) => {
+          fence = { owner, how };
+          if (manager) manager.#fenced(fence);
         },
         onError: (error) => hub.emit('error', { error }),
       }),
@@ -134,7 +140,7 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
     const core = new Core({ settings, clock, store, table, ledger, waits }, hub);
     try {
       manager = new BackgroundTaskManager(core, new Engine(core), hub, holder);
-      if (fence) manager.#fenced(fence.owner);
+      if (fence) manager.#fenced(fence);
       await holder.while(manager.#start());
       manager.#assertOpen();
     } catch (error) {
@@ -142,7 +148,7 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
       if (manager) manager.#closing.fence(failed);
       await core.ledger.close(failed);
       await store.release();
-      throw fence ? lostDirectory(fence.owner) : error;
+      throw fence ? lostDirectory(fence) : error;
     }
     return manager;
   }
@@ -163,10 +169,9 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
     await this.#engine.retention.enforce();
   }
 
-  #fenced(owner: OwnerIdentity | null): void {
-    const error = lostDirectory(owner);
-    if (!this.#closing.fence(error)) return;
-    this.#core.emit('manager:fenced', { owner });
+  #fenced(loss: Loss): void {
+    if (!this.#closing.fence(lostDirectory(loss))) return;
+    this.#core.emit('manager:fenced', { owner: loss.owner });
   }
 
   /**

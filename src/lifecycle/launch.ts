@@ -3,8 +3,9 @@
  * `running` task whose kind finds that nothing runs, never work without a record.
  */
 
-import { chmod, mkdir, open } from 'node:fs/promises';
+import { chmod, mkdir } from 'node:fs/promises';
 import { asError, BackgroundTaskError } from '../errors.js';
+import { openToAppend } from '../store/bounded-file.js';
 import { Limiter } from '../store/limiter.js';
 import { detailsFit, type KindRuntime } from '../task/kind.js';
 import type { TaskRecord } from '../task/record.js';
@@ -142,7 +143,7 @@ export class Launcher {
     // The umask may take rights away that we need.
     if (await mkdir(folder, { recursive: true, mode: 0o700 })) await chmod(folder, 0o700);
     const outputPath = layout.outputPath(entry.taskId);
-    const output = await open(outputPath, 'a', 0o600);
+    const output = await openToAppend(outputPath);
     try {
       await output.chmod(0o600);
     } finally {

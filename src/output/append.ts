@@ -6,11 +6,11 @@
  * A failed write loses what it did not write, and says so to those who appended it and, once for each reason, to `onError`; what is appended
  * later is tried anew.
  */
-import { constants } from 'node:fs';
-import { chmod, type FileHandle, mkdir, open } from 'node:fs/promises';
+import { chmod, type FileHandle, mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { BackgroundTaskError } from '../errors.js';
+import { openToAppend } from '../store/bounded-file.js';
 import { storageFailed, systemCode, unlessCode } from '../store/failure.js';
 import { came } from '../task/show.js';
 
@@ -19,14 +19,6 @@ const MAX_PENDING_BYTES = 16 * 1024 * 1024;
 const APPEND_COST = 256;
 /** Buffers in one write: what POSIX systems take at most. */
 const MAX_BATCH = 1024;
-/** Neither a FIFO without a reader nor a link in the place of the file is waited for or followed. */
-const OPEN_FLAGS =
-  constants.O_WRONLY |
-  constants.O_APPEND |
-  constants.O_CREAT |
-  (constants.O_NOFOLLOW ?? 0) |
-  (constants.O_NONBLOCK ?? 0);
-
 export interface OutputLogOptions {
   /** Told of what could not be written, once for each distinct reason. Must not throw. */
   onError?: ((error: BackgroundTaskError) => void) | undefined;
@@ -155,7 +147,7 @@ export class OutputLog {
   }
 
   async #openFile(): Promise<FileHandle> {
-    const file = await unlessCode(['ENOENT'], open(this.#path, OPEN_FLAGS, 0o600));
+    const file = await unlessCode(['ENOENT'], openToAppend(this.#path));
     if (file) return this.#private(file);
     // Only the task's own folder: a directory that is gone is not made again.
     const folder = dirname(this.#path);
@@ -164,7 +156,7 @@ export class OutputLog {
       mkdir(folder, { mode: 0o700 }).then(() => true),
     );
     if (made) await chmod(folder, 0o700);
-    return this.#private(await open(this.#path, OPEN_FLAGS, 0o600));
+    return this.#private(await openToAppend(this.#path));
   }
 
   /** The umask may have taken rights away that we need for the next opening. */

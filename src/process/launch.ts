@@ -1,15 +1,14 @@
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
 import { constants, readFileSync } from 'node:fs';
-import { access, open, stat } from 'node:fs/promises';
+import { access, stat } from 'node:fs/promises';
 import { asError } from '../errors.js';
+import { openToAppend } from '../store/bounded-file.js';
 import { systemCode, unlessCode } from '../store/failure.js';
 import { setMarks } from './marks.js';
 import type { ProcessInput } from './process-spec.js';
 import { attached, SHELL, supervisorArguments, taskMark } from './shim.js';
 import { spawnTurn } from './spawn-turn.js';
 import type { SeenEnd } from './work.js';
-
-const FILE_MODE = 0o600;
 
 export interface LaunchRequest {
   readonly runDir: string;
@@ -28,7 +27,7 @@ export interface LaunchRequest {
 
 /** Starts the supervisor, or throws saying in plain words why it could not. Its handle does not hold the process. Answers its pid. */
 export async function launch(request: LaunchRequest): Promise<number> {
-  const output = await open(request.outputPath, 'a', FILE_MODE);
+  const output = await openToAppend(request.outputPath);
   try {
     await spawnTurn();
     request.checkWanted();

@@ -3,12 +3,16 @@
  * of it (the exit of a child, a change in a folder) is only a hint to look at what is on disk.
  *
  * The order of a look is what makes it right: first whether the supervisor lives, then its exit record. The other way round, one that
- * ends in between would have left neither.
+ * ends in between would have left neither. While a supervisor lives its exit record is not believed: anybody could have written it, the task
+ * itself or what a former task of this id left running. The supervisor writes the last word over it, and ends in the same moment.
  */
 import type { Clock, Timer } from '../clock.js';
 import { asError } from '../errors.js';
+import { unlessCode } from '../store/failure.js';
+import { remakeRunFolder } from '../store/folders.js';
 import type { Layout } from '../store/layout.js';
 import { Limiter } from '../store/limiter.js';
+import { shareRuns } from '../store/share-runs.js';
 import {
   type AnyTaskKind,
   defineTaskKind,
@@ -31,7 +35,16 @@ import { OutputLimits } from './output-limit.js';
 import { PidNamespaces } from './pid-namespaces.js';
 import { missingEnvironment, type ProcessInput, processSpecReader, recoveredInput } from './process-spec.js';
 import type { ProcessTable } from './process-table.js';
-import { type Claim, claimVoid, ExitWatch, readClaim, readExit, removeRunFiles, removeSettled } from './run-files.js';
+import {
+  type Claim,
+  claimVoid,
+  type ExitRecord,
+  ExitWatch,
+  readClaim,
+  readExit,
+  removeRunFiles,
+  removeSettled,
+} from './run-files.js';
 import { attached, NOTHING_RAN } from './shim.js';
 import { freeze, kill, killSupervisor, terminate, thaw } from './stop.js';
 import { type SeenEnd, Work } from './work.js';
@@ -146,7 +159,13 @@ class Processes {
     this.#disposed = options.readOnly === true;
     this.#table = openProcessTable(layout.runDir, clock);
     this.#namespaces = new PidNamespaces(options.owner.pidNamespace, clock);
-    this.#watch = new ExitWatch((taskId) => this.#hint(taskId), onError);
+    this.#watch = new ExitWatch({
+      onExit: (taskId) => this.#hint(taskId),
+      onFolderGone: () => {
+        this.#keepFolder().catch((error: unknown) => onError(asError(error)));
+      },
+      onError,
+    });
     this.#limits = new OutputLimits(clock, { onExceeded: (taskId) => options.onOutputLimit(taskId), onError });
   }
 
@@ -159,6 +178,7 @@ class Processes {
     const work = this.#newWork(taskId);
     this.#launching.add(taskId);
     try {
+      await this.#keepFolder();
       // A void claim says that an earlier launch was cut short. Its supervisor may come yet, and is refused by the claim of this one; so that it
       // is refused as well when this one has ended, a void claim takes the place of that claim then.
       const relaunched = (await readClaim(this.#layout, taskId)) === 'void';
@@ -198,8 +218,8 @@ class Processes {
     const work = this.#workOf(task);
     if (work.end?.code === NOTHING_RAN) await this.#yield(work, task);
     const where = await this.#whereabouts(work, task);
-    const lives = where === 'here' && (await this.#supervisorLives(work, task)) && !(await isOnlyUs(work, task));
-    const exit = await readExit(this.#layout, taskId);
+    const lived = where === 'here' && (await this.#supervisorLives(work, task)) && !(await isOnlyUs(work, task));
+    const { lives, exit } = await this.#ending(work, lived);
     if (exit) {
       if (task.stop && (await isTreeLeft(work, where, task))) return running;
       return recordedOutcome(task, exit, await execFailure(task.details, exit.code, work.searchPath));
@@ -209,8 +229,15 @@ class Processes {
     if (work.end && attached) return attachedOutcome(work.end);
     if (await isTreeLeft(work, where, task)) return this.#goesOn(work, task);
     if (work.end) return unrecordedOutcome(work.end);
-    // After a restart of the machine there is nobody left to refuse; a claim that is not there may be one that the disk forgot.
-    return work.refused || (where === 'perished' && (await this.#isRefused(taskId))) ? neverBegan : { state: 'gone' };
+    return (await this.#neverBegan(work, task, where)) ? neverBegan : { state: 'gone' };
+  }
+
+  /** Whether the supervisor lives, and what it wrote down if it does not. One that has just written it is waited for. */
+  async #ending(work: Work, lived: boolean): Promise<{ lives: boolean; exit?: ExitRecord | undefined }> {
+    const exit = await readExit(this.#layout, work.taskId);
+    if (!exit || !lived) return { lives: lived, exit };
+    const lives = !(await work.endsSoon(this.#options.clock));
+    return lives ? { lives } : { lives, exit: await readExit(this.#layout, work.taskId) };
   }
 
   async stop(task: ProcessTask, how: 'terminate' | 'kill'): Promise<void> {
@@ -323,9 +350,19 @@ class Processes {
     if (!this.#disposed) this.#options.onHint(taskId);
   }
 
+  /** Makes a run folder that was deleted again: the supervisors that live write their records into it, and others can begin. */
+  readonly #keepFolder = shareRuns(async () => {
+    if (this.#disposed || !(await remakeRunFolder(this.#layout))) return;
+    this.#watch.renew(this.#layout.runDir);
+    // What was written before the watch began is seen by a look.
+    for (const taskId of this.#works.keys()) this.#hint(taskId);
+  });
+
   /** Still there. What a crash kept from the record goes there now. */
   async #goesOn(work: Work, task: ProcessTask): Promise<ProcessProbe> {
     if (!this.#disposed) {
+      // Where the whole directory is gone, the manager finds out by itself.
+      await unlessCode(['ENOENT'], this.#keepFolder());
       this.#watch.begin(this.#layout.runDir);
       if (!work.doomed) await this.#guard(work, task);
     }
@@ -361,6 +398,7 @@ class Processes {
       // Read once: a claim that appears after this reading is that of a supervisor which begins just now.
       const claim = await readClaim(this.#layout, task.taskId);
       if (await this.#locate(work, task, claim)) return true;
+      if (claim === undefined) await this.#keepFolder();
       work.refused ||=
         claim === 'void' ||
         (claim === undefined && (this.#options.readOnly || (await claimVoid(this.#layout, task.taskId))));
@@ -369,8 +407,14 @@ class Processes {
     throw new Error(`${this.#layout.pidPath(task.taskId)} comes and goes`);
   }
 
-  async #isRefused(taskId: string): Promise<boolean> {
-    return (await readClaim(this.#layout, taskId)) === 'void';
+  /**
+   * Whether nothing of the task ever ran. It would run twice if this were said wrongly: with a pid on record its supervisor was born, and a claim
+   * that is not there may have been deleted, with its folder or alone.
+   */
+  async #neverBegan(work: Work, task: ProcessTask, where: Whereabouts): Promise<boolean> {
+    if (task.details.pid !== null) return false;
+    // After a restart of the machine there is nobody left to refuse; a claim that is not there may be one that the disk forgot.
+    return work.refused || (where === 'perished' && (await readClaim(this.#layout, task.taskId)) === 'void');
   }
 
   /** Our supervisor was refused the right to run. Where another one has it, left over from a launch that was cut short, that one is the task's. */

@@ -1,11 +1,15 @@
 import { constants, type FSWatcher, watch } from 'node:fs';
-import { link, open, readFile, unlink } from 'node:fs/promises';
+import { link, open, unlink } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { asError } from '../errors.js';
+import { readBounded, removeAnything } from '../store/bounded-file.js';
 import { systemCode, unlessCode } from '../store/failure.js';
 import type { Layout } from '../store/layout.js';
 
 const VOID = 'void';
 const FILE_MODE = 0o600;
+/** More than a supervisor ever writes. */
+const MAX_RUN_FILE_BYTES = 32;
 const EXIT_SUFFIX = '.exit';
 
 /** Who has the right to run a task: the supervisor with this pid, nobody for ever (`void`), or somebody who could not write it down. */
@@ -18,10 +22,15 @@ export interface ExitRecord {
   readonly at: number;
 }
 
-/** Who has the right to run the task; `undefined`: nobody took it yet. */
+/**
+ * Who has the right to run the task; `undefined`: nobody took it yet. What took the place of the claim (a FIFO, a link, a large file) says
+ * that somebody has it and not who: `unsigned`.
+ */
 export async function readClaim(layout: Layout, taskId: string): Promise<Claim | undefined> {
-  const text = await unlessCode(['ENOENT'], readFile(layout.pidPath(taskId), 'latin1'));
-  if (text === undefined) return undefined;
+  const contents = await readBounded(layout.pidPath(taskId), MAX_RUN_FILE_BYTES);
+  if (contents === undefined) return undefined;
+  if (contents === 'irregular') return 'unsigned';
+  const text = contents.bytes.toString('latin1');
   if (text.trim() === VOID) return 'void';
   return /^\d+\n$/.test(text) ? Number(text) : 'unsigned';
 }
@@ -78,23 +87,18 @@ async function makeVoid(pidPath: string): Promise<void> {
   }
 }
 
-/** The exit record, once it is complete: with its newline. */
+/** The exit record, once it is complete: with its newline. What is no regular file is no exit record. */
 export async function readExit(layout: Layout, taskId: string): Promise<ExitRecord | undefined> {
-  const file = await unlessCode(['ENOENT'], open(layout.exitPath(taskId), 'r'));
-  if (!file) return undefined;
-  try {
-    const text = await file.readFile('latin1');
-    const { mtimeMs } = await file.stat();
-    return /^\d{1,3}\n$/.test(text) ? { code: Number(text), at: Math.floor(mtimeMs) } : undefined;
-  } finally {
-    await file.close();
-  }
+  const contents = await readBounded(layout.exitPath(taskId), MAX_RUN_FILE_BYTES);
+  if (contents === undefined || contents === 'irregular') return undefined;
+  const text = contents.bytes.toString('latin1');
+  return /^\d{1,3}\n$/.test(text) ? { code: Number(text), at: contents.modifiedAt } : undefined;
 }
 
 /** Makes room for a new task of this id. */
 export async function removeRunFiles(layout: Layout, taskId: string): Promise<void> {
-  await unlessCode(['ENOENT'], unlink(layout.pidPath(taskId)));
-  await unlessCode(['ENOENT'], unlink(layout.exitPath(taskId)));
+  await removeAnything(layout.pidPath(taskId));
+  await removeAnything(layout.exitPath(taskId));
 }
 
 /**
@@ -104,21 +108,19 @@ export async function removeRunFiles(layout: Layout, taskId: string): Promise<vo
 export async function removeSettled(layout: Layout, taskId: string, options: { refuseLate: boolean }): Promise<void> {
   if (typeof (await readClaim(layout, taskId)) === 'number') {
     if (options.refuseLate) await makeVoid(layout.pidPath(taskId));
-    else await unlessCode(['ENOENT'], unlink(layout.pidPath(taskId)));
+    else await removeAnything(layout.pidPath(taskId));
   }
-  await unlessCode(['ENOENT'], unlink(layout.exitPath(taskId)));
+  await removeAnything(layout.exitPath(taskId));
 }
 
 /** One watcher for the exit records of all tasks. It can miss and can fail: it only makes things faster. Never holds the process. */
 export class ExitWatch {
-  readonly #onExit: (taskId: string) => void;
-  readonly #onError: (error: Error) => void;
+  readonly #listener: ExitListener;
   #watcher: FSWatcher | undefined;
   #begun = false;
 
-  constructor(onExit: (taskId: string) => void, onError: (error: Error) => void) {
-    this.#onExit = onExit;
-    this.#onError = onError;
+  constructor(listener: ExitListener) {
+    this.#listener = listener;
   }
 
   /** Harmless when done twice. A watcher that failed is not tried again. */
@@ -126,13 +128,23 @@ export class ExitWatch {
     if (this.#begun) return;
     this.#begun = true;
     try {
-      this.#watcher = watch(runDir, { persistent: false }, (_event, name) => {
-        if (name?.endsWith(EXIT_SUFFIX)) this.#onExit(name.slice(0, -EXIT_SUFFIX.length));
+      const self = basename(runDir);
+      this.#watcher = watch(runDir, { persistent: false }, (event, name) => {
+        if (name?.endsWith(EXIT_SUFFIX)) this.#listener.onExit(name.slice(0, -EXIT_SUFFIX.length));
+        else if (event === 'rename' && name === self) this.#listener.onFolderGone();
       });
       this.#watcher.on('error', (error) => this.#failed(error));
     } catch (error) {
       this.#failed(error);
     }
+  }
+
+  /** The folder is another one than before. */
+  renew(runDir: string): void {
+    if (!this.#watcher) return;
+    this.close();
+    this.#begun = false;
+    this.begin(runDir);
   }
 
   close(): void {
@@ -143,6 +155,15 @@ export class ExitWatch {
 
   #failed(error: unknown): void {
     this.close();
-    this.#onError(asError(error));
+    this.#listener.onError(asError(error));
   }
+}
+
+/** Who hears of what a watch sees. */
+export interface ExitListener {
+  /** The exit record of this task may have changed. */
+  onExit(taskId: string): void;
+  /** The folder was deleted or moved: nothing is seen any more before {@link ExitWatch.renew}. */
+  onFolderGone(): void;
+  onError(error: Error): void;
 }

@@ -3,10 +3,14 @@
  * goes with it, right before a signal. Out of reach are other users' processes, and those that went to a new session and also wiped their
  * environment.
  */
+import { type Clock, delay } from '../clock.js';
 import { systemCode } from '../store/failure.js';
 import { findSupervisor, isSupervisor } from './identity.js';
 import { keyOf, type ProcessRow, type ProcessTable, type Snapshot } from './process-table.js';
 import { ownLine, type Tree, treeOf } from './tree.js';
+
+/** Of the pauses between two looks at a supervisor that should end: 1 ms, and twice as long each time. */
+const LONGEST_PAUSE_MS = 128;
 
 export type Signal = 'SIGTERM' | 'SIGKILL' | 'SIGSTOP' | 'SIGCONT';
 
@@ -94,6 +98,15 @@ export class Work {
   /** Where now cannot be told, an earlier moment stays true. */
   #holds(until: number): void {
     if (!Number.isNaN(until)) this.#heldUntil = until;
+  }
+
+  /** Waits for the end of a supervisor that has nothing left to do, for a quarter of a second at most; answers whether it ended. */
+  async endsSoon(clock: Clock): Promise<boolean> {
+    for (let pause = 1; pause <= LONGEST_PAUSE_MS; pause *= 2) {
+      if (!(await this.supervisorLives())) return true;
+      await delay(clock, pause);
+    }
+    return !(await this.supervisorLives());
   }
 
   /** Looks for a supervisor that nothing recorded. */

@@ -3,13 +3,19 @@
  * The highest number counts; it is never removed, only followed by a higher one, so a number is used once. A claim is made by linking a
  * complete file: it is never seen empty while its owner lives.
  */
-import { lstat, open, readdir, readFile } from 'node:fs/promises';
+import { open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { OwnerIdentity } from '../task/types.js';
-import { unlessCode } from './failure.js';
+import { readBounded } from './bounded-file.js';
 import { isOwnerIdentity } from './identity.js';
 
-const claimName = /^epoch-(\d{1,15})(\.released)?$/;
+/** Other spellings of a number (leading zeros) are no names of ours: the claim would be looked for under another one. */
+const claimName = /^epoch-([1-9]\d*)(?:\.released)?$/;
+const claimOrLockName = /^epoch-([1-9]\d*)(?:\.released|\.lock)?$/;
+/** The number after it is the last exact one: a claim of a higher one would never be found again. */
+const FIRST_EPOCH_TOO_HIGH = Number.MAX_SAFE_INTEGER - 1;
+/** An identity has a few hundred. */
+const MAX_CLAIM_BYTES = 65_536;
 
 /** The claim that counts. */
 export interface TopClaim {
@@ -31,7 +37,12 @@ export function releasedPath(ownerDir: string, epoch: number): string {
 }
 
 export async function readTopClaim(ownerDir: string): Promise<TopClaim> {
-  return topClaim(await readdir(ownerDir));
+  const names = await readdir(ownerDir);
+  const top = topClaim(names);
+  if (top.epoch < FIRST_EPOCH_TOO_HIGH) return top;
+  const name = names.find((one) => Number(claimName.exec(one)?.[1]) === top.epoch) ?? '';
+  const hint = 'remove that file if no process uses the directory';
+  throw new Error(`${join(ownerDir, name)} has a number that no owner made and none can follow: ${hint}`);
 }
 
 function topClaim(names: readonly string[]): TopClaim {
@@ -43,17 +54,16 @@ function topClaim(names: readonly string[]): TopClaim {
 
 /** The number of the claim, released or not, or of the lock beside it, that has this name. */
 export function epochOf(name: string): number | undefined {
-  const match = /^epoch-(\d{1,15})(?:\.released|\.lock)?$/.exec(name);
+  const match = claimOrLockName.exec(name);
   return match ? Number(match[1]) : undefined;
 }
 
 /** `undefined`: it is not there (any more). */
 export async function readClaim(path: string): Promise<ClaimContent | undefined> {
-  const stats = await unlessCode(['ENOENT'], lstat(path));
-  if (!stats) return undefined;
-  if (!stats.isFile()) return 'garbled';
-  const text = await unlessCode(['ENOENT'], readFile(path, 'utf8'));
-  if (text === undefined) return undefined;
+  const contents = await readBounded(path, MAX_CLAIM_BYTES);
+  if (contents === undefined) return undefined;
+  if (contents === 'irregular') return 'garbled';
+  const text = contents.bytes.toString('utf8');
   if (/^\0*$/.test(text)) return 'blank';
   try {
     const value: unknown = JSON.parse(text);

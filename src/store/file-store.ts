@@ -1,10 +1,11 @@
-import { constants } from 'node:fs';
-import { chmod, lstat, mkdir, open, rmdir, unlink } from 'node:fs/promises';
+import { constants } from 'node:buffer';
+import { chmod, lstat, mkdir, rmdir, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Clock } from '../clock.js';
 import { BackgroundTaskError } from '../errors.js';
 import { MAX_RECORD_BYTES, type TaskRecord } from '../task/record.js';
 import type { JsonValue, OwnerIdentity } from '../task/types.js';
+import { readBounded, removeAnything } from './bounded-file.js';
 import type { LoadedRecords, TaskStore } from './contract.js';
 import { DurableFiles } from './durable-file.js';
 import { storageFailed, systemCode, unlessCode } from './failure.js';
@@ -18,6 +19,9 @@ import type { ParseRecord } from './record-file.js';
 
 export { readRecords } from './load.js';
 
+/** A result is written from one string, and read into one. */
+const MAX_RESULT_FILE_BYTES = constants.MAX_STRING_LENGTH;
+
 export interface FileStoreOptions {
   readonly directory: string | URL;
   /** `false`: what is written survives a killed process, not a power cut. */
@@ -30,8 +34,11 @@ export interface FileStoreOptions {
   readonly signal?: AbortSignal | undefined;
   readonly clock: Clock;
   parse: ParseRecord;
-  /** Called once, when somebody else took the directory over; `null` where it is not known who. */
-  onFenced(owner: OwnerIdentity | null): void;
+  /**
+   * Called once, when somebody else took the directory over, or when it is gone; `null` where nobody took over or it is not known who. `how`:
+   * what happened, as a sentence without its end.
+   */
+  onFenced(owner: OwnerIdentity | null, how: string): void;
   /** Failures that belong to no call. */
   onError(error: BackgroundTaskError): void;
   /** @internal For tests of what other machines would do. */
@@ -58,7 +65,7 @@ export async function openFileStore(options: FileStoreOptions): Promise<FileStor
       waitForOwnerMs: options.waitForOwnerMs,
       signal: options.signal,
       prepare: () => prepareOwnedFolders(layout, files),
-      onFenced: (owner) => options.onFenced(owner),
+      onFenced: (owner, how) => options.onFenced(owner, how),
       onError: (error) => options.onError(error),
     });
     return new FileStore(options, layout, files, ownership);
@@ -121,8 +128,8 @@ export class FileStore implements TaskStore {
 
   async remove(taskId: string): Promise<void> {
     await this.#write(taskId, `cannot remove ${taskId}`, async () => {
-      await removeFile(this.layout.pidPath(taskId));
-      await removeFile(this.layout.exitPath(taskId));
+      await removeAnything(this.layout.pidPath(taskId));
+      await removeAnything(this.layout.exitPath(taskId));
       await this.#removeFolder(taskId);
       await this.#files.unlink(this.layout.recordPath(taskId));
       this.layout.forgetLegacyFolder(taskId);
@@ -131,8 +138,8 @@ export class FileStore implements TaskStore {
 
   async clear(taskId: string): Promise<void> {
     const work = async () => {
-      await removeFile(this.layout.pidPath(taskId));
-      await removeFile(this.layout.exitPath(taskId));
+      await removeAnything(this.layout.pidPath(taskId));
+      await removeAnything(this.layout.exitPath(taskId));
       await removeFile(this.layout.resultPath(taskId));
     };
     // Every new task comes through here first: in this lane the new ones wait, however many, without keeping outcomes waiting.
@@ -149,8 +156,10 @@ export class FileStore implements TaskStore {
 
   async getResult(taskId: string): Promise<JsonValue | undefined> {
     try {
-      const text = await unlessCode(['ENOENT', 'ENOTDIR'], readRegularFile(this.layout.resultPath(taskId)));
-      return text === undefined ? undefined : (JSON.parse(text) as JsonValue);
+      const path = this.layout.resultPath(taskId);
+      const contents = await unlessCode(['ENOTDIR'], readBounded(path, MAX_RESULT_FILE_BYTES));
+      if (contents === 'irregular') throw new Error(`${path} is not a regular file, or larger than any result`);
+      return contents && (JSON.parse(contents.bytes.toString('utf8')) as JsonValue);
     } catch (error) {
       throw storageFailed(`cannot read the result of ${taskId}`, error, taskId);
     }
@@ -229,16 +238,6 @@ export class FileStore implements TaskStore {
 async function removeFile(path: string): Promise<boolean> {
   const removed = unlink(path).then(() => true);
   return (await unlessCode(['ENOENT', 'EISDIR'], removed)) ?? false;
-}
-
-async function readRegularFile(path: string): Promise<string> {
-  const handle = await open(path, constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0));
-  try {
-    if (!(await handle.stat()).isFile()) throw new Error(`${path} is not a regular file`);
-    return await handle.readFile('utf8');
-  } finally {
-    await handle.close();
-  }
 }
 
 function tooLarge(bytes: number): Error {

@@ -72,6 +72,13 @@ async function tryMakeFolder(path: string, created: string[], tolerated: readonl
   return true;
 }
 
+/** Makes the folder of the supervisors' files again where it was deleted; answers whether it had been. */
+export async function remakeRunFolder({ runDir }: Layout): Promise<boolean> {
+  const created: string[] = [];
+  await makeOwnFolder(runDir, created);
+  return created.length > 0;
+}
+
 /** One of the folders that are ours alone: never a link to somewhere else, and always private. */
 async function makeOwnFolder(path: string, created: string[]): Promise<void> {
   if (await tryMakeFolder(path, created, ['EEXIST'])) return;

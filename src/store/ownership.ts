@@ -1,4 +1,5 @@
 import { lstat, rename, unlink } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import type { Clock } from '../clock.js';
 import { BackgroundTaskError } from '../errors.js';
 import type { OwnerIdentity } from '../task/types.js';
@@ -19,8 +20,16 @@ export interface OwnershipOptions {
   readonly signal?: AbortSignal | undefined;
   /** Run by the new owner alone, before anybody else may rely on it; when it fails, the claim is taken back. */
   prepare(): Promise<void>;
-  onFenced(owner: OwnerIdentity | null): void;
+  /** `how`: what happened, as a sentence without its end. */
+  onFenced(owner: OwnerIdentity | null, how: string): void;
   onError(error: BackgroundTaskError): void;
+}
+
+/** Why this owner is none any more. */
+interface Fence {
+  /** Who took over; `null`: nobody did, or it is not known who. */
+  readonly owner: OwnerIdentity | null;
+  readonly how: string;
 }
 
 /** The one owner of a directory, from its claim to its release, or until somebody with a higher claim fences it. */
@@ -28,7 +37,7 @@ export class Ownership {
   readonly #options: OwnershipOptions;
   readonly #won: WonClaim;
   #heartbeat: Heartbeat | undefined;
-  #fencedBy: OwnerIdentity | null | undefined;
+  #fence: Fence | undefined;
   #release: Promise<void> | undefined;
 
   private constructor(options: OwnershipOptions, won: WonClaim) {
@@ -58,23 +67,38 @@ export class Ownership {
 
   /** Looks at the claims; where we are no longer the owner, says so once. Calls that come together share one look. */
   readonly check = shareRuns(async () => {
-    if (this.#fencedBy !== undefined || this.#release) return;
+    if (this.#fence || this.#release) return;
     const top = await this.#topClaim();
     if (top.held && top.epoch === this.#won.epoch && (await this.#claimIsThere())) return;
-    const owner = top.epoch > this.#won.epoch ? await readTopIdentity(this.#options.ownerDir, top.epoch) : null;
+    const fence = top.epoch > this.#won.epoch ? await this.#takenOver(top.epoch) : await this.#claimLost();
     if (this.#release) return;
-    this.#fencedBy = owner;
-    this.#options.onFenced(owner);
+    this.#fence = fence;
+    this.#options.onFenced(fence.owner, fence.how);
   });
 
   /** To be awaited before every write. Throws `OWNERSHIP_LOST`. */
   async assertOwned(taskId: string): Promise<void> {
     await this.check();
-    if (this.#fencedBy !== undefined) {
-      const who = this.#fencedBy ? `process ${this.#fencedBy.pid} on ${this.#fencedBy.hostname}` : 'somebody else';
-      const message = `${who} took the directory over: nothing is written any more`;
-      throw new BackgroundTaskError('OWNERSHIP_LOST', message, { taskId, owner: this.#fencedBy });
+    if (!this.#fence) return;
+    const { owner, how } = this.#fence;
+    throw new BackgroundTaskError('OWNERSHIP_LOST', `${how}: nothing is written any more`, { taskId, owner });
+  }
+
+  async #takenOver(epoch: number): Promise<Fence> {
+    const owner = await readTopIdentity(this.#options.ownerDir, epoch);
+    const who = owner ? `process ${owner.pid} on ${owner.hostname}` : 'somebody else';
+    return { owner, how: `${who} took the directory over` };
+  }
+
+  /** Nobody has followed yet, but anybody may claim the directory without finding out about us. */
+  async #claimLost(): Promise<Fence> {
+    const { ownerDir } = this.#options;
+    for (const folder of [dirname(ownerDir), ownerDir]) {
+      if (!(await unlessCode(['ENOENT', 'ENOTDIR'], lstat(folder)))) {
+        return { owner: null, how: `${folder} is gone: it was deleted, moved or unmounted` };
+      }
     }
+    return { owner: null, how: `this manager's claim was removed from ${ownerDir}` };
   }
 
   /** Gives the directory to whoever comes next. Every part is tried, whatever fails; the first failure is thrown as `STORAGE_FAILED`. */
@@ -86,7 +110,7 @@ export class Ownership {
   async #giveUp(): Promise<void> {
     const failures: unknown[] = [];
     const attempt = (work: Promise<void> | undefined) => work?.catch((error: unknown) => failures.push(error));
-    if (this.#fencedBy === undefined) await attempt(this.#markReleased());
+    if (!this.#fence) await attempt(this.#markReleased());
     await attempt(this.#heartbeat?.stop());
     await attempt(this.#won.beacon?.extinguish());
     if (failures.length > 0) throw storageFailed('cannot give the directory up cleanly', failures[0]);
@@ -111,7 +135,7 @@ export class Ownership {
       clock: this.#options.clock,
       stillOwner: async () => {
         await this.check();
-        return this.#fencedBy === undefined && !this.#release;
+        return !this.#fence && !this.#release;
       },
       onError: (error) => this.#options.onError(storageFailed('cannot renew the sign of life of this owner', error)),
     });

@@ -1,12 +1,13 @@
 /*
  * Removes what dead owners left. Only names that we make, only regular files, and only by the owner, before it writes anything.
  */
-import { readFileSync, unlinkSync } from 'node:fs';
+import { unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Clock } from '../clock.js';
 import { isTaskId } from '../task/id.js';
 import type { TaskRecord } from '../task/record.js';
 import { isTerminal, isTerminalStatus } from '../task/status.js';
+import { readBounded } from './bounded-file.js';
 import { systemCode } from './failure.js';
 import type { Layout } from './layout.js';
 import { entriesOf } from './listing.js';
@@ -14,6 +15,8 @@ import { Slices } from './slices.js';
 
 /** In a `.pid` file: a recovery took the right to run, so that a supervisor that comes late does nothing. */
 const VOID = 'void';
+/** A void claim has less. */
+const MAX_CLAIM_BYTES = 32;
 const runFile = /^(.+)\.(pid|exit|void)$/;
 const resultDraft = /^result\.json\.next(?:\.\d+)?$/;
 
@@ -47,11 +50,11 @@ async function sweepFolder(
   folder: string,
   slices: Slices,
   failures: unknown[],
-  isDead: (name: string) => boolean,
+  isDead: (name: string) => boolean | Promise<boolean>,
 ): Promise<void> {
   try {
     for await (const entry of entriesOf(folder, slices)) {
-      if (entry.isFile() && isDead(entry.name)) remove(join(folder, entry.name), failures);
+      if (entry.isFile() && (await isDead(entry.name))) remove(join(folder, entry.name), failures);
     }
   } catch (error) {
     // A task without output has no folder.
@@ -60,7 +63,7 @@ async function sweepFolder(
 }
 
 /** What belongs to no record, or to one that has ended. Active tasks are judged by these files, so theirs stay. */
-function isDeadRunFile(name: string, { layout, records, unread }: SweepOptions): boolean {
+async function isDeadRunFile(name: string, { layout, records, unread }: SweepOptions): Promise<boolean> {
   const [, taskId = '', ending] = runFile.exec(name) ?? [];
   if (!isTaskId(taskId)) return false;
   if (ending === 'void') return true; // a draft
@@ -68,12 +71,14 @@ function isDeadRunFile(name: string, { layout, records, unread }: SweepOptions):
   const record = records.get(taskId);
   if (!record) return true;
   // As long as there is a record, a void claim forbids its late supervisor to run.
-  return isTerminal(record) && !(ending === 'pid' && isVoid(layout.pidPath(taskId)));
+  return isTerminal(record) && !(ending === 'pid' && (await isVoid(layout.pidPath(taskId))));
 }
 
-function isVoid(pidPath: string): boolean {
+async function isVoid(pidPath: string): Promise<boolean> {
   try {
-    return readFileSync(pidPath, 'latin1').trim() === VOID;
+    const contents = await readBounded(pidPath, MAX_CLAIM_BYTES);
+    if (contents === undefined) return false;
+    return contents !== 'irregular' && contents.bytes.toString('latin1').trim() === VOID;
   } catch {
     // What cannot be read may be one: it stays.
     return true;

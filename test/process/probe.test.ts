@@ -1,17 +1,21 @@
 /* How a process ended, as the host that started it, the one after it, and the one after a crash find out. */
+import childProcess, { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import {
+import fs, {
   existsSync,
   mkdirSync,
   readFileSync,
   readlinkSync,
   rmSync,
   statSync,
+  symlinkSync,
+  truncateSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { INITIAL_NAMESPACE } from '../../src/process/pid-namespaces.js';
 import { isAlive, ProcessLab, spawned, stateOf, stopping } from '../helpers/process.js';
 import { until } from '../helpers/wait.js';
@@ -88,15 +92,29 @@ describe('the outcome', () => {
   });
 
   it('counts only once its record is complete', async () => {
-    const lab = new ProcessLab();
-    const task = await lab.run(['sleep', '60']);
+    // Where nothing but its record can be seen of a supervisor.
+    const lab = new ProcessLab({ owner: { pidNamespace: 'pid:[2]' } });
+    const task = lab.task({ pid: process.pid }, { owner: { ...lab.owner, pidNamespace: 'pid:[1]' } });
     const exit = lab.layout.exitPath(task.taskId);
-    for (const partial of ['', '1', 'x\n', '1\n2\n', '-1\n', '1000\n']) {
+    for (const partial of ['', '1', 'x\n', '1\n2\n', '-1\n', '1000\n', `${' '.repeat(40)}1\n`]) {
       writeFileSync(exit, partial);
-      expect([partial, await lab.probe(task)]).toEqual([partial, { state: 'running' }]);
+      expect([partial, await lab.probe(task)]).toEqual([partial, expect.objectContaining({ state: 'running' })]);
     }
     writeFileSync(exit, '7\n');
     expect(await lab.probe(task)).toMatchObject({ details: { exitCode: 7 } });
+  });
+
+  it.each(['its own host', 'another host'])('is not believed by %s while the supervisor lives', async (who) => {
+    const lab = new ProcessLab();
+    const gate = join(lab.layout.directory, 'gate');
+    const started = await lab.run(`until [ -e ${gate} ]; do sleep 0.02; done; exit 5`);
+    const task = await lab.visible(started);
+    const host = who === 'its own host' ? lab : new ProcessLab({ layout: lab.layout });
+    writeFileSync(lab.layout.exitPath(task.taskId), '0\n');
+    expect(await host.probe(task)).toEqual({ state: 'running' });
+    expect(await host.probe(stopping(task))).toEqual({ state: 'running' });
+    writeFileSync(gate, '');
+    expect(await host.ended(task)).toMatchObject({ state: 'failed', details: { exitCode: 5 } });
   });
 
   it('with a stop on record waits for the whole tree', async () => {
@@ -147,8 +165,19 @@ describe('a supervisor that ended without a record', () => {
   it('could not begin: failed, and says so', async () => {
     const lab = new ProcessLab();
     const ran = join(lab.layout.directory, 'ran');
-    rmSync(lab.layout.runDir, { recursive: true });
-    const outcome = await lab.outcome(['touch', ran]);
+    const task = lab.task({ command: ['touch', ran] });
+    // Deleted in the moment of the launch, which made it again just before.
+    const spawn = childProcess.spawn;
+    vi.spyOn(childProcess, 'spawn').mockImplementationOnce(((...args: Parameters<typeof spawn>) => {
+      rmSync(lab.layout.runDir, { recursive: true });
+      return spawn(...args);
+    }) as typeof spawn);
+    syncBuiltinESMExports();
+    onTestFinished(() => {
+      vi.restoreAllMocks();
+      syncBuiltinESMExports();
+    });
+    const outcome = await lab.ended(await lab.start(task));
     expect(outcome).toMatchObject({ state: 'failed', details: { exitCode: 125 } });
     expect(outcome).toHaveProperty('error.message', expect.stringContaining('was not run'));
     expect(existsSync(ran)).toBe(false);
@@ -317,20 +346,133 @@ describe('a look that fails', () => {
     const lab = new ProcessLab();
     const task = await lab.run('true');
     await lab.ended(task);
-    rmSync(lab.layout.exitPath(task.taskId));
-    mkdirSync(lab.layout.exitPath(task.taskId));
-    await expect(lab.probe(task)).rejects.toMatchObject({ code: 'EISDIR' });
+    rmSync(lab.layout.runDir, { recursive: true });
+    writeFileSync(lab.layout.runDir, '');
+    await expect(lab.probe(task)).rejects.toMatchObject({ code: 'ENOTDIR' });
+  });
+});
+
+describe('what a task puts in the place of', () => {
+  const makers: [string, (path: string) => void][] = [
+    ['a FIFO', (path) => execFileSync('mkfifo', [path])],
+    ['a link to a device', (path) => symlinkSync('/dev/zero', path)],
+    [
+      'a link to a file',
+      (path) => {
+        writeFileSync(`${path}.0`, '0\n');
+        symlinkSync(`${path}.0`, path);
+      },
+    ],
+    ['a folder', (path) => mkdirSync(path)],
+    [
+      'a large file',
+      (path) => {
+        writeFileSync(path, '');
+        truncateSync(path, 2 ** 40);
+      },
+    ],
+  ];
+
+  it.each(makers)('its exit record, %s, is none', async (_what, make) => {
+    const lab = new ProcessLab();
+    const task = await lab.run(['sleep', '60']);
+    make(lab.layout.exitPath(task.taskId));
+    expect(await lab.probe(task)).toEqual({ state: 'running' });
+    process.kill(-task.details.pid!, 'SIGKILL');
+    expect(await lab.ended(task)).toMatchObject({ state: 'failed', details: { exitCode: null, signal: 'SIGKILL' } });
+    await lab.settled(task);
+    expect(existsSync(lab.layout.exitPath(task.taskId))).toBe(false);
+  });
+
+  it.each(makers)('its claim, %s, says that somebody has the right to run, and not who', async (_what, make) => {
+    const lab = new ProcessLab();
+    const started = await lab.visible(await lab.run(['sleep', '60']));
+    const task = { ...started, details: { ...started.details, pid: null } };
+    await until(() => lab.marked(task).length === 2 && existsSync(lab.layout.pidPath(task.taskId)));
+    rmSync(lab.layout.pidPath(task.taskId));
+    make(lab.layout.pidPath(task.taskId));
+    const next = new ProcessLab({ layout: lab.layout });
+    expect(await next.probe(task)).toEqual({ state: 'running', details: { pid: started.details.pid } });
+    process.kill(-started.details.pid!, 'SIGKILL');
+    await until(() => !isAlive(started.details.pid!));
+    expect(await new ProcessLab({ layout: lab.layout }).ended(task)).toEqual({ state: 'gone' });
+    await next.settled(task);
+    // Whatever it was, the next task of this id begins.
+    const again = await next.start(lab.task({ command: 'exit 3' }, { taskId: task.taskId }));
+    expect(await next.ended(again)).toMatchObject({ details: { exitCode: 3 } });
+  });
+
+  it.each(makers.slice(0, 4))('its output, %s, is refused at the next launch', async (what, make) => {
+    const lab = new ProcessLab();
+    const task = await lab.run('true');
+    await lab.ended(task);
+    rmSync(lab.layout.outputPath(task.taskId));
+    make(lab.layout.outputPath(task.taskId));
+    const { taskId, attempt, details } = task;
+    const context = { taskId, attempt, details, outputPath: lab.layout.outputPath(taskId), task };
+    const start = lab.kind.start!({ ...context, signal: new AbortController().signal } as never, {});
+    await expect(start, what).rejects.toThrow('is not a regular file');
+  });
+});
+
+describe('a run folder that is deleted', () => {
+  it('is made again at the next launch, private', async () => {
+    const lab = new ProcessLab();
+    rmSync(lab.layout.runDir, { recursive: true });
+    expect(await lab.outcome('exit 3')).toMatchObject({ details: { exitCode: 3 } });
+    expect(statSync(lab.layout.runDir).mode & 0o777).toBe(0o700);
+  });
+
+  it('is made again while tasks run, and watched: their exit codes are not lost', async () => {
+    const lab = new ProcessLab();
+    const gate = join(lab.layout.directory, 'gate');
+    const command = `until [ -e ${gate} ]; do sleep 0.02; done; exit 5`;
+    const task = await lab.visible(await lab.run(command));
+    await until(() => existsSync(lab.layout.pidPath(task.taskId)));
+    const next = new ProcessLab({ layout: lab.layout });
+    expect(await next.probe(task)).toEqual({ state: 'running' });
+    lab.dispose();
+    rmSync(lab.layout.runDir, { recursive: true });
+    await until(() => existsSync(lab.layout.runDir));
+    await until(() => next.hints.length > 0);
+    next.hints.length = 0;
+    writeFileSync(gate, '');
+    await until(() => next.hints.includes(task.taskId));
+    expect(await next.ended(task)).toMatchObject({ state: 'failed', details: { exitCode: 5 } });
+  });
+
+  it('with the claim of one whose pid is on record: nobody says that it never began', async () => {
+    const lab = new ProcessLab();
+    const task = await lab.run('exit 5');
+    await lab.ended(task);
+    rmSync(lab.layout.runDir, { recursive: true });
+    expect(await new ProcessLab({ layout: lab.layout }).probe(task)).toEqual({ state: 'gone' });
+    // Nor by the host after that, which finds the claim of this one.
+    expect(await new ProcessLab({ layout: lab.layout }).probe(task)).toEqual({ state: 'gone' });
+  });
+
+  it('and cannot be made again fails the launch, and says so', async () => {
+    const lab = new ProcessLab();
+    rmSync(lab.layout.runDir, { recursive: true });
+    writeFileSync(lab.layout.runDir, '');
+    await expect(lab.run('true')).rejects.toThrow(`${lab.layout.runDir}'`);
   });
 });
 
 it('reports a folder that cannot be watched once, and goes on without', async () => {
+  vi.spyOn(fs, 'watch').mockImplementation(() => {
+    throw Object.assign(new Error('no watch left'), { code: 'ENOSPC' });
+  });
+  syncBuiltinESMExports();
+  onTestFinished(() => {
+    vi.restoreAllMocks();
+    syncBuiltinESMExports();
+  });
   const lab = new ProcessLab();
-  rmSync(lab.layout.runDir, { recursive: true });
-  await lab.outcome('true');
-  expect(lab.errors).toHaveLength(1);
-  mkdirSync(lab.layout.runDir);
-  expect(await lab.outcome('true')).toMatchObject({ state: 'completed' });
-  expect(lab.errors).toHaveLength(1);
+  for (let round = 0; round < 2; round++) {
+    expect(await lab.outcome('true')).toMatchObject({ state: 'completed' });
+    expect(lab.errors).toHaveLength(1);
+  }
 });
 
 it('says nothing more once it is disposed of, and its processes run on', async () => {

@@ -1,10 +1,11 @@
 /* The supervisor's script itself, in every shell that is installed here. */
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, lstatSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { constants } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { SHIM, supervisorArguments } from '../../src/process/shim.js';
+import { SHIM, supervisorArguments, TRIES_WITHOUT_FOLDER } from '../../src/process/shim.js';
 import { isAlive, ProcessLab, spawned } from '../helpers/process.js';
 import { tempDirectory, until } from '../helpers/wait.js';
 
@@ -15,6 +16,13 @@ const installed = (name: string): string[] => {
   return found === '' ? [] : [found];
 };
 const shells = ['dash', 'bash', 'busybox'].flatMap(installed);
+
+/** What ends a process by default, but for its own faults and the real-time signals. */
+const catchable = [
+  ...(['SIGTERM', 'SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGALRM', 'SIGPIPE', 'SIGABRT'] as const),
+  ...(['SIGPROF', 'SIGVTALRM', 'SIGXCPU', 'SIGXFSZ'] as const),
+  ...(process.platform === 'linux' ? (['SIGIO', 'SIGPWR', 'SIGSTKFLT'] as const) : []),
+];
 
 it('is tried in at least one shell', () => {
   expect(shells.length).toBeGreaterThan(0);
@@ -111,36 +119,95 @@ describe.each(shells)('the shim in %s', (path) => {
     expect(existsSync(join(runDir, 'a.exit'))).toBe(false);
   });
 
-  it.each(['SIGTERM', 'SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const)(
-    'outlives a %s that ends its command, whose disposition is the default',
-    async (signal) => {
-      const { file, runDir } = shell();
-      const args = supervisorArguments({ runDir, taskId: 'a', umask: '0022', command: ['sleep', '60'] });
-      const child = spawned(file, [...args], { detached: true });
-      const exited = once(child, 'exit');
-      await until(() => {
-        const children = spawnSync('ps', ['-o', 'args=', '--ppid', `${child.pid}`], { encoding: 'utf8' }).stdout;
-        // The subshell on its way there has the supervisor's own command line, which ends like this, and may swallow the signal.
-        return children.trim() === 'sleep 60';
-      });
-      process.kill(-child.pid!, signal);
-      await exited;
-      const code = 128 + { SIGHUP: 1, SIGINT: 2, SIGQUIT: 3, SIGUSR1: 10, SIGUSR2: 12, SIGTERM: 15 }[signal];
-      expect(readFileSync(join(runDir, 'a.exit'), 'utf8')).toBe(`${code}\n`);
-    },
-  );
-
-  it('gives up on its record only when the folder is gone', async () => {
+  it.each(catchable)('outlives a %s that ends its command, whose disposition is the default', async (signal) => {
     const { file, runDir } = shell();
-    const args = supervisorArguments({
-      runDir: join(runDir, 'no', 'such'),
-      taskId: 'a',
-      umask: '0022',
-      command: 'true',
+    const args = supervisorArguments({ runDir, taskId: 'a', umask: '0022', command: ['sleep', '60'] });
+    const child = spawned(file, [...args], { detached: true });
+    const exited = once(child, 'exit');
+    await until(() => {
+      const children = spawnSync('ps', ['-o', 'args=', '--ppid', `${child.pid}`], { encoding: 'utf8' }).stdout;
+      // The subshell on its way there has the supervisor's own command line, which ends like this, and may swallow the signal.
+      return children.trim() === 'sleep 60';
     });
+    process.kill(-child.pid!, signal);
+    await exited;
+    expect(readFileSync(join(runDir, 'a.exit'), 'utf8')).toBe(`${128 + constants.signals[signal]}\n`);
+  });
+
+  it('runs nothing where it cannot write down that it began', () => {
+    const { file, runDir } = shell();
+    const nowhere = join(runDir, 'no', 'such');
+    const args = supervisorArguments({ runDir: nowhere, taskId: 'a', umask: '0022', command: 'true' });
     expect(spawnSync(file, [...args]).status).toBe(125);
-    const removing = supervisorArguments({ runDir, taskId: 'b', umask: '0022', command: ['rm', '-rf', runDir] });
-    expect(spawnSync(file, [...removing]).status).toBe(0);
+  });
+
+  /** A `sleep` that takes no time, and writes down that it was called. What comes after that line it does each time. */
+  function sleepless(script: string): { PATH: string; sleeps: () => number } {
+    const bin = tempDirectory();
+    const count = join(bin, 'count');
+    writeFileSync(join(bin, 'sleep'), `#!/bin/sh\necho >>${count}\n${script}\n`, { mode: 0o755 });
+    const sleeps = () => (existsSync(count) ? readFileSync(count, 'utf8').length : 0);
+    return { PATH: `${bin}:${process.env.PATH}`, sleeps };
+  }
+
+  it('gives up on its record once the folder was away for a minute of tries', () => {
+    const { file, runDir } = shell();
+    const { PATH, sleeps } = sleepless('');
+    const args = supervisorArguments({ runDir, taskId: 'a', umask: '0022', command: `rm -rf '${runDir}'; exit 6` });
+    expect(spawnSync(file, [...args], { env: { PATH } }).status).toBe(6);
+    expect(sleeps()).toBe(TRIES_WITHOUT_FOLDER);
+  });
+
+  it.each([
+    [
+      'is moved away and comes back',
+      (dir: string) => `mv '${dir}' '${dir}.away'`,
+      (dir: string) => `mv '${dir}.away' '${dir}'`,
+    ],
+    ['is deleted and made again', (dir: string) => `rm -rf '${dir}'`, (dir: string) => `mkdir '${dir}'`],
+  ])('keeps the exit code while its folder %s', (_what, away, back) => {
+    const { file } = shell();
+    const runDir = join(tempDirectory(), '.run');
+    mkdirSync(runDir);
+    const late = TRIES_WITHOUT_FOLDER - 1;
+    const { PATH, sleeps } = sleepless(`[ "$(wc -l <"\${0%/*}/count")" -lt ${late} ] || ${back(runDir)}`);
+    const args = supervisorArguments({ runDir, taskId: 'a', umask: '0022', command: `${away(runDir)}; exit 6` });
+    expect(spawnSync(file, [...args], { env: { PATH } }).status).toBe(6);
+    expect(readFileSync(join(runDir, 'a.exit'), 'utf8')).toBe('6\n');
+    expect(sleeps()).toBe(late);
+  });
+
+  it('counts anew each time its folder is there', () => {
+    const { file } = shell();
+    const runDir = join(tempDirectory(), '.run');
+    mkdirSync(join(runDir, 'a.exit'), { recursive: true });
+    // There at every fourth try only, with a record that cannot be written; at the last it can.
+    const script = [
+      `n=$(wc -l <"\${0%/*}/count")`,
+      `if [ $n -ge ${TRIES_WITHOUT_FOLDER + 4} ]; then rm -rf '${runDir}' && mkdir '${runDir}'`,
+      `elif [ $((n % 4)) = 0 ]; then mkdir -p '${runDir}/a.exit'`,
+      `else rm -rf '${runDir}'; fi`,
+    ];
+    const { PATH, sleeps } = sleepless(script.join('\n'));
+    const args = supervisorArguments({ runDir, taskId: 'a', umask: '0022', command: 'exit 6' });
+    expect(spawnSync(file, [...args], { env: { PATH } }).status).toBe(6);
+    expect(readFileSync(join(runDir, 'a.exit'), 'utf8')).toBe('6\n');
+    expect(sleeps()).toBe(TRIES_WITHOUT_FOLDER + 4);
+  });
+
+  it.each([
+    ['a FIFO', 'mkfifo'],
+    ['a link to a device', 'ln -s /dev/zero'],
+    ['a link to nothing', 'ln -s nothing'],
+    ['a record of its own', 'echo 0 >'],
+  ])('writes its record in the place of %s that its command put there', (_what, make) => {
+    const { file, runDir } = shell();
+    const command = `cd '${runDir}' && ${make} a.exit && exit 7`;
+    const args = supervisorArguments({ runDir, taskId: 'a', umask: '0022', command });
+    expect(spawnSync(file, [...args], { timeout: 20_000 }).status).toBe(7);
+    expect(lstatSync(join(runDir, 'a.exit')).isFile()).toBe(true);
+    expect(readFileSync(join(runDir, 'a.exit'), 'utf8')).toBe('7\n');
+    expect(existsSync(join(runDir, 'nothing'))).toBe(false);
   });
 
   it('goes on trying while the record cannot be written', async () => {

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import fs, {
   existsSync,
   lstatSync,
@@ -7,6 +8,8 @@ import fs, {
   renameSync,
   rmdirSync,
   rmSync,
+  symlinkSync,
+  truncateSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
@@ -325,7 +328,85 @@ describe('an owner that we know nothing of', () => {
   });
 });
 
+describe('the number of a claim', () => {
+  it.each([15, 16])('may have %i digits', async (digits) => {
+    const number = digits === 15 ? 999_999_999_999_999 : Number.MAX_SAFE_INTEGER - 3;
+    plant(identity(deadPid), number);
+    const { store } = await openStore(directory);
+    expect(heldClaims(directory)).toEqual([`epoch-${number + 1}`]);
+    await store.release();
+  });
+
+  it.each([`${Number.MAX_SAFE_INTEGER - 1}`, '9'.repeat(30), `${'9'.repeat(400)}.released`.slice(-200)])(
+    'that nobody can follow is refused, naming the file: %s',
+    async (number) => {
+      writeFileSync(join(mkdirOwner(), `epoch-${number}`), JSON.stringify(identity(deadPid)));
+      await expect(openStore(directory)).rejects.toMatchObject({
+        code: 'STORAGE_FAILED',
+        message: expect.stringMatching(new RegExp(`epoch-${number} .* remove that file`)),
+      });
+    },
+  );
+
+  it('has one spelling: with leading zeros it is none', async () => {
+    writeFileSync(join(mkdirOwner(), 'epoch-007'), JSON.stringify(identity(deadPid)));
+    await openStore(directory);
+    expect(heldClaims(directory)).toContain('epoch-1');
+  });
+
+  it('that nobody can follow, made while a manager owns the directory, stops its writes and says why', async () => {
+    const { store, fenced } = await openStore(directory);
+    writeFileSync(claim(Number.MAX_SAFE_INTEGER), '');
+    await expect(store.put(makeRecord('t-1'))).rejects.toMatchObject({
+      code: 'STORAGE_FAILED',
+      message: expect.stringContaining('none can follow'),
+    });
+    rmSync(claim(Number.MAX_SAFE_INTEGER));
+    await store.put(makeRecord('t-1'));
+    expect(fenced).toEqual([]);
+  });
+
+  it.each([
+    ['a FIFO', (path: string) => execFileSync('mkfifo', [path])],
+    ['a link to a device', (path: string) => symlinkSync('/dev/zero', path)],
+    [
+      'a file without end',
+      (path: string) => {
+        writeFileSync(path, '');
+        truncateSync(path, 2 ** 40);
+      },
+    ],
+  ])('in the name of %s is left to a person', async (_what, make) => {
+    mkdirOwner();
+    make(claim(3));
+    await expect(openStore(directory)).rejects.toMatchObject({
+      code: 'DIRECTORY_OWNED',
+      message: expect.stringContaining('epoch-3'),
+    });
+  });
+});
+
 describe('being fenced', () => {
+  it.each([
+    ['the directory is gone', () => rmSync(directory, { recursive: true }), () => `${directory} is gone`],
+    ['its folder in it is gone', () => rmSync(ownerDir(), { recursive: true }), () => `${ownerDir()} is gone`],
+    ['its claim was removed', () => rmSync(claim(1)), () => "this manager's claim was removed"],
+    [
+      'somebody followed',
+      () => plant(identity({ ...deadPid, hostname: 'h' }), 2),
+      () => `process ${deadPid.pid} on h took`,
+    ],
+    ['somebody unreadable followed', () => plant('?', 2), () => 'somebody else took the directory over'],
+  ])('says what happened: %s', async (_what, happen, message) => {
+    const { store } = await openStore(directory);
+    happen();
+    await expect(store.put(makeRecord('t-1'))).rejects.toMatchObject({
+      code: 'OWNERSHIP_LOST',
+      message: expect.stringContaining(message()),
+    });
+    await store.release();
+  });
+
   it('is noticed when the own claim is gone, though nobody followed', async () => {
     const { store, fenced } = await openStore(directory);
     rmSync(ownerDir(), { recursive: true });
