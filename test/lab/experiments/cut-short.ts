@@ -32,8 +32,8 @@ const SCRIPTS: readonly Script[] = [
 /** For the hosts after the first: what is left to do. */
 const REST: readonly Step[] = [{ do: 'idle' }];
 
-/** So long after the next host has begun, a supervisor that came to nothing goes on. */
-const LATE_MS = [0, 30, 100, 300, 1_000];
+/** When a supervisor that came late goes on: so long after its host died, or once the next owner has taken its right to run. */
+const LATE = [0, 50, 300, 'refused', 'refused', 'refused'] as const;
 /** So many calls a host makes, at the least, from the launch of a supervisor until its pid is on record. */
 const BEFORE_ON_RECORD = 4;
 
@@ -70,7 +70,7 @@ export const cutShort: Experiment = {
   },
 };
 
-/** Every call of the first host, alone and followed by some calls of the second; and every launch with a supervisor that comes late. */
+/** Every call of the first host, every other one followed by a call of the second; and every launch with a supervisor that comes late. */
 async function everyCut(lab: Lab, script: Script): Promise<readonly Cut[]> {
   const changes = await countChanges(lab, script);
   const seconds = lab.random
@@ -79,20 +79,17 @@ async function everyCut(lab: Lab, script: Script): Promise<readonly Cut[]> {
     .map((n) => n + 1);
   let turn = 0;
   const some = (count: number) => range(count).map(() => seconds[turn++ % seconds.length]!);
-  const ofFirst = range(changes.first).flatMap((n) =>
-    [undefined, ...some(SECONDS_EACH)].map((second): Cut => ({ script, first: n + 1, second })),
-  );
+  const ofFirst = range(changes.first).map((n): Cut => {
+    return { script, first: n + 1, second: n % 2 === 0 ? some(1)[0] : undefined };
+  });
   const ofLate = range(TASKS * BEFORE_ON_RECORD).flatMap((n) =>
-    [undefined, undefined, ...some(2)].map((second): Cut => {
+    [undefined, undefined, ...some(1)].map((second): Cut => {
       const [late, first] = [1 + (n % TASKS), 1 + Math.floor(n / TASKS)];
       return { script, late, first, second };
     }),
   );
   return [...ofFirst, ...ofLate];
 }
-
-/** How many calls of the second host follow each call of the first. */
-const SECONDS_EACH = 1;
 
 const host = (trial: Trial, { options }: Script, steps: readonly Step[], fs: Omit<FsPlan, 'directory' | 'mode'>) =>
   player(trial, { steps, afterwards: 'close', options }, { fs: { directory: trial.directory, mode: 'kill', ...fs } });
@@ -142,9 +139,11 @@ async function letGo(trial: Trial): Promise<boolean> {
   const pids = withArgument(runDir);
   await until(() => pids.every(isAtRest), 'the supervisors stand still or are done');
   const stopped = pids.filter(isAlive);
-  const wasLate =
-    stopped.length > 0 && supervisors(trial.directory).some((id) => !existsSync(join(runDir, `${id}.pid`)));
-  await pause(trial.random.pick(LATE_MS));
+  const isUnclaimed = (id: string) => !existsSync(join(runDir, `${id}.pid`));
+  const unclaimed = stopped.length > 0 ? supervisors(trial.directory).filter(isUnclaimed) : [];
+  const when = trial.random.pick(LATE);
+  if (when === 'refused') await until(() => !unclaimed.some(isUnclaimed), 'the right to run is taken away');
+  else await pause(when);
   for (const pid of stopped) process.kill(pid, 'SIGCONT');
-  return wasLate;
+  return unclaimed.length > 0;
 }

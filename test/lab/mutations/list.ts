@@ -283,11 +283,6 @@ export const mutations: readonly Mutation[] = [
   },
   {
     row: 19,
-    broken: 'what was queued starts before what still runs has its slots',
-    edits: [{ file: 'src/lifecycle/queue.ts', find: '#held = true;', replace: '#held = false;' }],
-  },
-  {
-    row: 19,
     broken: 'what its kind could take up again is killed when the manager closes',
     edits: [
       {
