@@ -226,6 +226,8 @@ async function afterwards(life: Life, directory: string, at: string): Promise<vo
     else expectLegal(task, life, exits.includes(`${taskId}.exit`), at);
   }
   for (const [taskId, times] of life.settled) expect(times, `${at}: settled ${taskId}`).toBe(1);
+  // What was queued is being launched, and has its slot before its record says that it runs.
+  await until(() => next.status().queued === 0, { message: () => `${at}: still queued` });
   expect(slotsAddUp(next), at).toMatchObject({ used: slotsAddUp(next).running });
   await next.registerTask({ kind: 'function', taskId: 'later', description: 'work', run: () => 1 });
   expect(await within('later', next.waitForTask('later')), at).toMatchObject({ status: 'completed' });

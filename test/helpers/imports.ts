@@ -19,6 +19,7 @@ const layers: readonly (readonly string[])[] = [
   ['hooks', 'process'],
   ['events.ts', 'options.ts'],
   ['lifecycle'],
+  ['judge.ts'],
   ['manager.ts', 'records.ts'],
   ['index.ts'],
 ];

@@ -173,7 +173,11 @@ describe("the host's own shapes", () => {
   it('leave the built-in ones and our own as they are', () => {
     const both = createParser([ticket]);
     for (const system of systems) expect(both(copy(first(system)))).toEqual(parse(copy(first(system))));
-    for (const [, text] of shippedRecords(1)) expect(both(JSON.parse(text))).toEqual(JSON.parse(text));
+    for (const [, text] of shippedRecords(1)) {
+      // Filled in of an older record: nothing else is changed.
+      const { revision, updatedAt, ...record } = both(JSON.parse(text));
+      expect([record, revision, typeof updatedAt]).toEqual([JSON.parse(text), 0, 'number']);
+    }
   });
 
   it('are named with what they missed where nothing fits', () => {
