@@ -1,5 +1,5 @@
 /* The process table's own account of what runs. Linux only, as is what is said of processes. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 
 export interface ProcessLine {
   readonly pid: number;
@@ -44,9 +44,23 @@ export function isAlive(pid: number): boolean {
   return !['', 'Z', 'X'].includes(state);
 }
 
+/** Whether it stands still (SIGSTOP). */
+export function isStopped(pid: number): boolean {
+  return fieldsOf(pid)[0] === 'T';
+}
+
 /** Whether it stands still, or is no more. */
 export function isAtRest(pid: number): boolean {
-  return !isAlive(pid) || fieldsOf(pid)[0] === 'T';
+  return !isAlive(pid) || isStopped(pid);
+}
+
+/** Whether what it prints went beyond so many bytes of a file, wherever that is now. */
+export function isWriting(pid: number, bytes: number): boolean {
+  try {
+    return statSync(`/proc/${pid}/fd/1`).size > bytes;
+  } catch {
+    return false; // it ended
+  }
 }
 
 /** State, parent and so on: what follows the program's name. */

@@ -1,4 +1,7 @@
-/* Row 11: a pid on record belongs to somebody else by now. That process must never be signalled, and never be taken for ours. */
+/*
+ * Row 11: a pid on record belongs to somebody else by now. That process must never be signalled, and never be taken for ours. And where nobody
+ * can tell whose the processes of a session are: the task is not called lost, and nobody is signalled.
+ */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -21,14 +24,74 @@ const REASONS = ['stop', 'stop on record', 'deadline', 'stop all on close', 'not
 
 export const strangers: Experiment = {
   row: 11,
+  budgetMs: { quick: 7_000 },
   what: 'a recycled pid: a stranger signalled or believed',
   async run(lab) {
     const all = GUISES.flatMap((guise) => REASONS.map((reason) => ({ guise, reason })));
     const rounds = range(lab.size({ quick: 1, full: 12 }));
     const cases = rounds.flatMap(() => lab.random.shuffle(all));
     await lab.trials(cases, (trial, { guise, reason }) => meet(trial, guise, reason), { parallel: 3 });
+    await lab.trials(rounds, uncertain, { parallel: 2 });
+    await lab.trials(rounds, unmarked, { parallel: 2 });
   },
 };
+
+/** The session has the supervisor's number, its leader is gone, and nothing tells whose it is: whether it is the task's cannot be known. */
+async function uncertain(trial: Trial): Promise<void> {
+  const { directory } = trial;
+  await leaveTask(trial);
+  const heard = trial.beside('heard');
+  const child = spawn('/bin/sh', ['-c', `(${listener(heard)}) & exit 0`], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+    detached: true,
+    env: trial.sandbox.env,
+  });
+  const ended = once(child, 'exit');
+  await once(child.stdout!, 'data');
+  await ended;
+  recycle(directory, child.pid!, 'nothing');
+  {
+    await using manager = await reopen(directory, { fsync: false, stopGraceMs: 50 });
+    const status = manager.getTask('ours')?.status;
+    trial.check(status === 'running', `a task whose session may live is ${status}`);
+    if (status !== 'running') return;
+    const stop = manager.stopTask('ours').catch((error) => error.code);
+    await pause(LISTENING_MS);
+    await manager.close();
+    trial.check(
+      (await stop) === 'MANAGER_CLOSED',
+      `a stop that reached nobody ended with ${JSON.stringify(await stop)}`,
+    );
+  }
+  trial.violations("a session that may be anybody's heard", readLines(heard));
+}
+
+/** A command that wiped its environment, and whose supervisor was killed while no host lived: it runs on, and is stopped. */
+async function unmarked(trial: Trial): Promise<void> {
+  const { directory } = trial;
+  const name = `lab-${trial.random.int(1, 1_000_000_000)}-${trial.index}`;
+  const command = ['env', '-i', '/bin/sh', '-c', 'while :; do sleep 600; done', name];
+  const steps: Step[] = [{ do: 'process', id: 'ours', command, hooks: [] }];
+  const plan = { ...filesOf(trial), steps, afterwards: 'die', options: { fsync: false } };
+  await using host = new Host({ sandbox: trial.sandbox, script: 'player.mjs', plan });
+  await checkEnd(trial, host);
+  const named = () => processes().filter(({ args }) => args.includes(`\0${name}\0`));
+  const bare = () => named().filter(({ args }) => args.startsWith('/bin/sh') && !args.includes('\0holdfast\0'));
+  try {
+    await until(() => bare().length === 1, 'the command runs');
+    for (const { pid, args } of named()) if (args.includes('\0holdfast\0')) killHard(pid);
+    await until(() => named().length === 1, 'its supervisor is gone');
+    await using manager = await reopen(directory, { fsync: false, stopGraceMs: 50 });
+    const status = manager.getTask('ours')?.status;
+    trial.check(status === 'running', `a task that runs without its supervisor and its mark is ${status}`);
+    if (status !== 'running') return;
+    const stopped = await manager.stopTask('ours');
+    trial.check(stopped.status === 'killed', `stopped, and ${stopped.status}`);
+    trial.check(named().length === 0, 'the command survived its stop');
+  } finally {
+    for (const { pid } of named()) killHard(pid);
+  }
+}
 
 async function meet(trial: Trial, guise: (typeof GUISES)[number], reason: (typeof REASONS)[number]): Promise<void> {
   const { directory } = trial;
@@ -67,11 +130,16 @@ async function leaveTask(trial: Trial): Promise<void> {
   while (ours().length > 0) for (const { pid } of ours().sort((a, b) => rank(a) - rank(b))) killHard(pid);
 }
 
-/** A shell that writes down every signal it hears. */
-async function startStranger(trial: Trial, guise: (typeof GUISES)[number], heard: string): Promise<ChildProcess> {
+/** A line of shell that writes down every signal it hears, and says when it listens. */
+function listener(heard: string): string {
   const traps = ['HUP', 'INT', 'QUIT', 'TERM', 'USR1', 'USR2', 'CONT']
     .map((name) => `trap 'echo ${name} >>${heard}' ${name}`)
     .join('; ');
+  return `${traps}; echo ready; while :; do sleep 0.05; done`;
+}
+
+/** A stranger who listens. */
+async function startStranger(trial: Trial, guise: (typeof GUISES)[number], heard: string): Promise<ChildProcess> {
   const runDir = join(trial.directory, '.run');
   const args = {
     plain: [],
@@ -80,7 +148,7 @@ async function startStranger(trial: Trial, guise: (typeof GUISES)[number], heard
     argument: [`holdfast ${runDir} ours`],
     prefix: ['holdfast', runDir, 'ours2'],
   }[guise];
-  const child = spawn('/bin/sh', ['-c', `${traps}; echo ready; while :; do sleep 0.05; done`, ...args], {
+  const child = spawn('/bin/sh', ['-c', listener(heard), ...args], {
     stdio: ['ignore', 'pipe', 'ignore'],
     // The leader of a group and session, as a supervisor is.
     detached: trial.random.chance(0.5),

@@ -1,26 +1,117 @@
 /* Row 13: process trees grown at random: they fork, leave their group and session, pass themselves on, and ignore signals. Nothing of them may survive a stop. */
 import { randomBytes } from 'node:crypto';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { BackgroundTaskManager } from 'holdfast';
+import { filesOf } from '../aftermath.js';
+import { readDisk } from '../checker.js';
+import { Host } from '../host.js';
 import { type Experiment, range, type Trial } from '../lab.js';
-import { killHard, withArgument } from '../processes.js';
+import { isAlive, isStopped, isWriting, killHard, withArgument } from '../processes.js';
 import type { Random } from '../random.js';
 import { until } from '../until.js';
+import type { Step } from '../workload.js';
 
 export const trees: Experiment = {
   row: 13,
+  budgetMs: { quick: 7_000 },
   what: 'a tree that forks, daemonises or ignores signals: a survivor of its stop',
   unavailable: () => (existsSync('/proc/self/environ') ? undefined : 'needs /proc'),
   async run(lab) {
     await lab.trials(range(lab.size({ quick: 24, full: 400 })), oneTree, { parallel: 4 });
+    const few = range(lab.size({ quick: 1, full: 40 }));
+    await lab.trials(few, hostInside, { parallel: 2 });
+    await lab.trials(few, tasksInside, { parallel: 2 });
+    await lab.trials(few, closedWhileFrozen, { parallel: 2 });
   },
 };
+
+/** A host that one of its own tasks started stops that task: the rest of it ends, and the host and who is around it live. */
+async function hostInside(trial: Trial): Promise<void> {
+  const { directory } = trial;
+  const mark = newMark();
+  const inner = { directory, begun: trial.beside('begun'), told: trial.beside('told') };
+  const command = `${leaf(mark)} & ${hostCommand(trial, 'inside.mjs', inner)}; :`;
+  const steps: Step[] = [{ do: 'process', id: 'around', command, hooks: [] }];
+  const plan = { ...filesOf(trial), steps, afterwards: 'stay', options: { fsync: false } };
+  await using first = new Host({ sandbox: trial.sandbox, script: 'player.mjs', plan });
+  await until(() => existsSync(inner.begun) && leaves(mark) > 0, 'the inner host to begin');
+  first.child.kill('SIGKILL');
+  await first.ended;
+  const pid = Number(readFileSync(inner.begun, 'utf8'));
+  await until(() => existsSync(inner.told) || !isAlive(pid), 'the inner host to end or to tell');
+  const told = existsSync(inner.told) ? readFileSync(inner.told, 'utf8') : 'nothing, for it died';
+  trial.check(told === 'killed', `a host stopped the task that it runs in, and told ${told}`);
+  // The shell around the host has the mark in its command line, and rightly lives.
+  trial.check(leaves(mark) === 0, 'a survivor of a stop from the inside');
+}
+
+/** A task runs a host, which runs tasks: a stop of the outer one reaches them all. */
+async function tasksInside(trial: Trial): Promise<void> {
+  const mark = newMark();
+  const steps: Step[] = [{ do: 'process', id: 'inner', command: leaf(mark), hooks: [] }];
+  const files = {
+    directory: trial.beside('inner'),
+    acknowledged: trial.beside('said'),
+    launched: trial.beside('began'),
+  };
+  const afterwards = trial.random.pick(['stay', 'die']);
+  const command = hostCommand(trial, 'player.mjs', { ...files, steps, afterwards, options: { fsync: false } });
+  await using manager = await BackgroundTaskManager.open({ directory: trial.directory, fsync: false, stopGraceMs: 50 });
+  const outer = `${command}; sleep 600`;
+  const { taskId } = await manager.registerTask({ kind: 'process', description: 'a host', command: outer });
+  await until(() => leaves(mark) > 0, 'the inner task to run');
+  await manager.stopTask(taskId);
+  const survivors = await survivorsOf(mark);
+  trial.check(survivors.length === 0, `${survivors.length} survivors of a task inside a task`);
+  for (const pid of survivors) killHard(pid);
+}
+
+/** A writer beyond its ceiling, its file taken away or not, and a host that closes about then: nobody stands still without a stop on record. */
+async function closedWhileFrozen(trial: Trial): Promise<void> {
+  const { directory, random } = trial;
+  const mark = newMark();
+  const output = join(directory, 'writer', 'output.log');
+  const take = random.chance(0.5) ? `rm ${output}; ` : '';
+  const writer = `${take}ulimit -f 2097152; while :; do printf %64s; done`;
+  const command = ['/bin/sh', '-c', writer, mark];
+  const spec = { kind: 'process', taskId: 'writer', description: '', command, maxOutputBytes: 100_000 } as const;
+  const first = await BackgroundTaskManager.open({ directory, fsync: false });
+  await first.registerTask(spec);
+  let writers: number[] = [];
+  const beyond = () => {
+    writers = withArgument(`\0${mark}\0`).filter((one) => isWriting(one, 100_000));
+    return writers.length > 0;
+  };
+  await until(beyond, 'somebody beyond the ceiling');
+  await pause(random.int(0, 15));
+  await first.close();
+  const { stop } = readDisk(directory).records.get('writer') ?? {};
+  trial.check(
+    stop !== undefined || !writers.some(isStopped),
+    'a closed host left a tree that stands still, and no stop on record',
+  );
+  await using second = await BackgroundTaskManager.open({ directory, fsync: false, stopGraceMs: 50 });
+  const ended = await second.waitForTask('writer', { timeoutMs: 10_000 });
+  trial.check(ended.stop?.cause === 'output_limit', `beyond its ceiling, and ${ended.status}`);
+  const survivors = await survivorsOf(mark);
+  trial.check(survivors.length === 0, `${survivors.length} survivors of the ceiling`);
+  for (const one of survivors) killHard(one);
+}
+
+/** A shell command that runs a script of hosts/ with this plan. */
+function hostCommand(trial: Trial, script: string, plan: object): string {
+  const path = trial.beside(`plan-${script}.json`);
+  writeFileSync(path, JSON.stringify(plan));
+  return `LAB_PLAN=${path} ${process.execPath} ${fileURLToPath(new URL(`../hosts/${script}`, import.meta.url))}`;
+}
 
 async function oneTree(trial: Trial): Promise<void> {
   const { random, directory } = trial;
   // In the command line of every process of the tree, so that the process table can be asked for it.
-  const mark = `lab-${randomBytes(8).toString('hex')}`;
+  const mark = newMark();
   const { line: branches, size } = grow(random, mark, 3);
   const line = random.chance(0.4) ? `${hopper(mark, random.int(0, 20), directory)} & ${branches}` : branches;
   await using manager = await BackgroundTaskManager.open({
@@ -41,6 +132,8 @@ async function oneTree(trial: Trial): Promise<void> {
   for (const pid of survivors) killHard(pid);
   trial.check(task.status === 'killed', `stopped, and ${task.status}`);
 }
+
+const newMark = () => `lab-${randomBytes(8).toString('hex')}`;
 
 /** A process that stays, with the mark as its name. */
 const leaf = (mark: string) => `sh -c 'while :; do sleep 600; done' ${mark}`;

@@ -211,6 +211,28 @@ export const mutations: readonly Mutation[] = [
     ],
   },
   {
+    row: 11,
+    broken: 'whoever is in a session of the number on record is signalled',
+    edits: [
+      {
+        file: 'src/process/work.ts',
+        find: 'isSessionOurs: await this.supervisorLives(),',
+        replace: 'isSessionOurs: this.pid !== null,',
+      },
+    ],
+  },
+  {
+    row: 11,
+    broken: 'who cannot be told from a stranger is called gone',
+    edits: [
+      {
+        file: 'src/process/tree.ts',
+        find: 'const uncertain = isLedByStranger ? [] :',
+        replace: 'const uncertain = isLedByStranger || !isSessionOurs ? [] :',
+      },
+    ],
+  },
+  {
     row: 12,
     broken: 'an owner that is stopped is taken for dead',
     edits: [
@@ -225,6 +247,43 @@ export const mutations: readonly Mutation[] = [
         file: 'src/process/proc-table.ts',
         find: 'taskId: environ ? this.#taskIn(environ) : undefined }',
         replace: 'taskId: environ && this.#taskIn(environ) && undefined }',
+      },
+    ],
+  },
+  {
+    row: 13,
+    broken: 'a host in the tree of its own task is a member like any other',
+    edits: [
+      {
+        file: 'src/process/work.ts',
+        find: 'return members.filter((row) => !own.has(row.pid));',
+        replace: 'return members.filter(() => own.size >= 0);',
+      },
+    ],
+  },
+  {
+    row: 13,
+    broken: 'the marks of the tasks around are not kept',
+    edits: [
+      { file: 'src/process/marks.ts', find: 'if (around.length > 0) env[', replace: 'if (around.length > 99) env[' },
+    ],
+  },
+  {
+    row: 13,
+    broken: 'a guard that is closed lets nobody go on, and nobody waits for it',
+    edits: [
+      { file: 'src/lifecycle/engine.ts', find: 'await this.#processes.quiesce();', replace: '' },
+      { file: 'src/process/output-limit.ts', find: 'await this.#guarded.writers.thaw();', replace: '' },
+    ],
+  },
+  {
+    row: 13,
+    broken: 'the ceiling looks at a path',
+    edits: [
+      {
+        file: 'src/process/output-file.ts',
+        find: 'if (await work.supervisorLives()) {',
+        replace: "if (work.taskId === '') {",
       },
     ],
   },
