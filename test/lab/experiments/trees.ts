@@ -1,6 +1,6 @@
 /* Row 13: process trees grown at random: they fork, leave their group and session, pass themselves on, and ignore signals. Nothing of them may survive a stop. */
 import { randomBytes } from 'node:crypto';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -14,17 +14,25 @@ import type { Random } from '../random.js';
 import { until } from '../until.js';
 import type { Step } from '../workload.js';
 
+const CEILING_BYTES = 100_000;
+
 export const trees: Experiment = {
   row: 13,
-  budgetMs: { quick: 7_000 },
   what: 'a tree that forks, daemonises or ignores signals: a survivor of its stop',
   unavailable: () => (existsSync('/proc/self/environ') ? undefined : 'needs /proc'),
   async run(lab) {
-    await lab.trials(range(lab.size({ quick: 24, full: 400 })), oneTree, { parallel: 4 });
-    const few = range(lab.size({ quick: 1, full: 40 }));
-    await lab.trials(few, hostInside, { parallel: 2 });
-    await lab.trials(few, tasksInside, { parallel: 2 });
-    await lab.trials(few, closedWhileFrozen, { parallel: 2 });
+    // One of each sort is begun at once, however little time there is.
+    const round = [
+      hostInside,
+      tasksInside,
+      closedWhileFrozen,
+      ...range(lab.size({ quick: 24, full: 10 })).map(() => oneTree),
+    ];
+    await lab.trials(
+      range(lab.size({ quick: 1, full: 40 })).flatMap(() => round),
+      (trial, work) => work(trial),
+      { parallel: 4 },
+    );
   },
 };
 
@@ -69,36 +77,46 @@ async function tasksInside(trial: Trial): Promise<void> {
   for (const pid of survivors) killHard(pid);
 }
 
-/** A writer beyond its ceiling, its file taken away or not, and a host that closes about then: nobody stands still without a stop on record. */
+/**
+ * A host adopts a writer, whose file was taken away from its path or not, and closes about when it stops it at its ceiling: nobody stands still
+ * without a stop on record, and the next host ends what is left to be ended.
+ */
 async function closedWhileFrozen(trial: Trial): Promise<void> {
-  const { directory, random } = trial;
+  const { directory, index } = trial;
   const mark = newMark();
-  const output = join(directory, 'writer', 'output.log');
-  const take = random.chance(0.5) ? `rm ${output}; ` : '';
-  const writer = `${take}ulimit -f 2097152; while :; do printf %64s; done`;
+  const begin = trial.beside('begin');
+  const writer = `while ! [ -e ${begin} ]; do sleep 0.01; done; ulimit -f 2097152; while :; do printf %64s; done`;
   const command = ['/bin/sh', '-c', writer, mark];
-  const spec = { kind: 'process', taskId: 'writer', description: '', command, maxOutputBytes: 100_000 } as const;
-  const first = await BackgroundTaskManager.open({ directory, fsync: false });
-  await first.registerTask(spec);
-  let writers: number[] = [];
-  const beyond = () => {
-    writers = withArgument(`\0${mark}\0`).filter((one) => isWriting(one, 100_000));
-    return writers.length > 0;
-  };
-  await until(beyond, 'somebody beyond the ceiling');
-  await pause(random.int(0, 15));
-  await first.close();
-  const { stop } = readDisk(directory).records.get('writer') ?? {};
-  trial.check(
-    stop !== undefined || !writers.some(isStopped),
-    'a closed host left a tree that stands still, and no stop on record',
-  );
-  await using second = await BackgroundTaskManager.open({ directory, fsync: false, stopGraceMs: 50 });
-  const ended = await second.waitForTask('writer', { timeoutMs: 10_000 });
+  const spec = { kind: 'process', taskId: 'writer', description: '', command, maxOutputBytes: CEILING_BYTES } as const;
+  {
+    await using first = await BackgroundTaskManager.open({ directory, fsync: false });
+    await first.registerTask(spec);
+  }
+  if (index % 2 === 0) rmSync(join(directory, 'writer', 'output.log'));
+  await closeWhenBeyond(trial, mark, begin);
+  await using last = await BackgroundTaskManager.open({ directory, fsync: false, stopGraceMs: 50 });
+  const ended = await last.waitForTask('writer', { timeoutMs: 10_000 });
   trial.check(ended.stop?.cause === 'output_limit', `beyond its ceiling, and ${ended.status}`);
   const survivors = await survivorsOf(mark);
   trial.check(survivors.length === 0, `${survivors.length} survivors of the ceiling`);
   for (const one of survivors) killHard(one);
+}
+
+async function closeWhenBeyond(trial: Trial, mark: string, begin: string): Promise<void> {
+  await using second = await BackgroundTaskManager.open({ directory: trial.directory, fsync: false });
+  writeFileSync(begin, '');
+  let writers: number[] = [];
+  await until(() => {
+    writers = withArgument(`\0${mark}\0`).filter((one) => isWriting(one, CEILING_BYTES));
+    return writers.length > 0;
+  }, 'somebody beyond the ceiling');
+  await pause(trial.random.int(0, 15));
+  await second.close();
+  const { stop } = readDisk(trial.directory).records.get('writer') ?? {};
+  trial.check(
+    stop !== undefined || !writers.some(isStopped),
+    'a closed host left a tree that stands still, and no stop on record',
+  );
 }
 
 /** A shell command that runs a script of hosts/ with this plan. */

@@ -270,14 +270,6 @@ export const mutations: readonly Mutation[] = [
   },
   {
     row: 13,
-    broken: 'a guard that is closed lets nobody go on, and nobody waits for it',
-    edits: [
-      { file: 'src/lifecycle/engine.ts', find: 'await this.#processes.quiesce();', replace: '' },
-      { file: 'src/process/output-limit.ts', find: 'await this.#guarded.writers.thaw();', replace: '' },
-    ],
-  },
-  {
-    row: 13,
     broken: 'the ceiling looks at a path',
     edits: [
       {
