@@ -87,7 +87,13 @@ async function closedWhileFrozen(trial: Trial): Promise<void> {
   const begin = trial.beside('begin');
   const writer = `while ! [ -e ${begin} ]; do sleep 0.01; done; ulimit -f 2097152; while :; do printf %64s; done`;
   const command = ['/bin/sh', '-c', writer, mark];
-  const spec = { kind: 'process', taskId: 'writer', description: 'work', command, maxOutputBytes: CEILING_BYTES } as const;
+  const spec = {
+    kind: 'process',
+    taskId: 'writer',
+    description: 'work',
+    command,
+    maxOutputBytes: CEILING_BYTES,
+  } as const;
   {
     await using first = await BackgroundTaskManager.open({ directory, fsync: false });
     await first.registerTask(spec);
