@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { checkRecovery } from '../aftermath.js';
+import { readDisk } from '../checker.js';
 import type { FsPlan } from '../host.js';
 import { checkEnd } from '../killer.js';
 import { type Experiment, type Lab, range, Trial } from '../lab.js';
@@ -32,8 +33,8 @@ const SCRIPTS: readonly Script[] = [
 /** For the hosts after the first: what is left to do. */
 const REST: readonly Step[] = [{ do: 'idle' }];
 
-/** When a supervisor that came late goes on: so long after its host died, or once the next owner has taken its right to run. */
-const LATE = [0, 50, 300, 'refused', 'refused', 'refused'] as const;
+/** When a supervisor that came late goes on: so long after its host died, or once the next owner has its task. */
+const LATE = [0, 50, 300, 'taken over', 'taken over', 'taken over'] as const;
 /** So many calls a host makes, at the least, from the launch of a supervisor until its pid is on record. */
 const BEFORE_ON_RECORD = 4;
 
@@ -141,8 +142,14 @@ async function letGo(trial: Trial): Promise<boolean> {
   const stopped = pids.filter(isAlive);
   const isUnclaimed = (id: string) => !existsSync(join(runDir, `${id}.pid`));
   const unclaimed = stopped.length > 0 ? supervisors(trial.directory).filter(isUnclaimed) : [];
+  const stateOf = (id: string) => {
+    const record = readDisk(trial.directory).records.get(id);
+    return record && `${record.owner.instanceId} ${record.status}`;
+  };
+  const before = new Map(unclaimed.map((id) => [id, stateOf(id)]));
+  const isTakenOver = () => unclaimed.every((id) => stateOf(id) !== before.get(id));
   const when = trial.random.pick(LATE);
-  if (when === 'refused') await until(() => !unclaimed.some(isUnclaimed), 'the right to run is taken away');
+  if (when === 'taken over') await until(isTakenOver, 'the next owner has the task');
   else await pause(when);
   for (const pid of stopped) process.kill(pid, 'SIGCONT');
   return unclaimed.length > 0;

@@ -85,8 +85,8 @@ export const mutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/process/outcome.ts',
-        find: 'return outcomeOf(exit.code, { endedAt });',
-        replace: 'return outcomeOf(exit.code % 100, { endedAt });',
+        find: 'const outcome = outcomeOf(exit.code, { endedAt });',
+        replace: 'const outcome = outcomeOf(exit.code % 100, { endedAt });',
       },
     ],
   },
