@@ -17,7 +17,7 @@ describe('a host killed while 100 processes run', () => {
       `const manager = await BackgroundTaskManager.open({ directory, fsync: false });
        await Promise.all(Array.from({ length: 100 }, (_, n) => manager.registerTask({
          kind: 'process', taskId: 't' + n, description: 'process ' + n,
-         command: ['/bin/sh', '-c', \`head -c \${1000 + n} /dev/zero | tr '\\\\0' '\\\\\${(n % 50 + 200).toString(8)}'; until [ -e "$0" ]; do sleep 0.05; done; echo "end \${n}"; exit \${n % 5}\`, directory + '/.gate' + n % 2],
+         command: ['/bin/sh', '-c', \`head -c \${1000 + n} /dev/zero | tr '\\\\0' '\\\\\${(n % 50 + 200).toString(8)}'; until [ -e "$0" ]; do sleep 0.5; done; echo "end \${n}"; exit \${n % 5}\`, directory + '/.gate' + n % 2],
        })));
        say('registered');`,
       directory,
