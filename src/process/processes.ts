@@ -158,7 +158,7 @@ export class Processes {
   async #ending(work: Work, lived: boolean): Promise<{ lives: boolean; exit?: ExitRecord | undefined }> {
     const exit = await readExit(this.#layout, work.taskId);
     if (!exit || !lived) return { lives: lived, exit };
-    const lives = !(await work.endsSoon(this.#options.clock));
+    const lives = !(await work.endsSoon());
     return lives ? { lives } : { lives, exit: await readExit(this.#layout, work.taskId) };
   }
 

@@ -3,7 +3,7 @@
  * goes with it, right before a signal. Out of reach are other users' processes, and those that went to a new session and also wiped their
  * environment.
  */
-import { type Clock, delay } from '../clock.js';
+import { setTimeout } from 'node:timers/promises';
 import { systemCode } from '../store/failure.js';
 import { findSupervisor, isSupervisor } from './identity.js';
 import { keyOf, type ProcessRow, type ProcessTable, type Snapshot } from './process-table.js';
@@ -101,10 +101,11 @@ export class Work {
   }
 
   /** Waits for the end of a supervisor that has nothing left to do, for a quarter of a second at most; answers whether it ended. */
-  async endsSoon(clock: Clock): Promise<boolean> {
+  async endsSoon(): Promise<boolean> {
     for (let pause = 1; pause <= LONGEST_PAUSE_MS; pause *= 2) {
       if (!(await this.supervisorLives())) return true;
-      await delay(clock, pause);
+      // Not by the injected clock: it is another process that needs the time.
+      await setTimeout(pause, undefined, { ref: false });
     }
     return !(await this.supervisorLives());
   }

@@ -95,7 +95,7 @@ describe('a host that ends in the middle of things', () => {
        await manager.waitForIdle();
        await failed;
        await manager.close();
-       say([errors.length > 0, errors.every((code) => code === 'INVALID_OPTIONS')]);`,
+       say([errors.length > 0, errors.every((code) => code === 'LISTENER_FAILED')]);`,
       directory,
       { NODE_NO_WARNINGS: '1' },
     );

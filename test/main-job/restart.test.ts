@@ -255,7 +255,7 @@ describe('a process task', () => {
     expect(await run(['no-such-command-here'])).toMatchObject({
       status: 'failed',
       details: { exitCode: 127 },
-      error: { name: 'ProcessExitError' },
+      error: { name: 'CommandNotFoundError' },
     });
     expect(await run('exit 3')).toMatchObject({ status: 'failed', details: { exitCode: 3, signal: null } });
     expect(await run('kill -KILL $$')).toMatchObject({
