@@ -7,7 +7,6 @@ import { Host } from '../host.js';
 import { checkEnd } from '../killer.js';
 import { type Experiment, range, type Trial } from '../lab.js';
 import { supervisors } from '../processes.js';
-import type { Random } from '../random.js';
 import { until } from '../until.js';
 import type { Step } from '../workload.js';
 
@@ -37,7 +36,7 @@ export const absence: Experiment = {
 };
 
 async function oneAbsence(trial: Trial): Promise<number> {
-  const endings = range(PROCESSES).map((n) => ending(trial.random, `p${n}`, lastActOf(trial, `p${n}`)));
+  const endings = range(PROCESSES).map((n) => ending(trial, `p${n}`));
   const steps = endings.map(({ step }, n) => ({ ...step, lane: n % 4 }));
   {
     const plan = { ...filesOf(trial), steps, afterwards: 'die', options: { fsync: false } };
@@ -69,8 +68,11 @@ async function oneAbsence(trial: Trial): Promise<number> {
 
 const lastActOf = (trial: Trial, id: string) => trial.beside(`${id}.ended`);
 
-function ending(random: Random, id: string, last: string): Ending {
-  const begin = `sleep ${random.int(300, 900) / 1000}; : >'${last}'`;
+/** Some write an exit record of their own while they run: the host that lives then sees it, and must not believe it. */
+function ending(trial: Trial, id: string): Ending {
+  const { random } = trial;
+  const forged = random.chance(0.2) ? `echo 42 >'${trial.directory}/.run/${id}.exit'; ` : '';
+  const begin = `${forged}sleep ${random.int(300, 900) / 1000}; : >'${lastActOf(trial, id)}'`;
   if (random.chance(0.2)) {
     const [name, number] = random.pick([
       ['KILL', 9],

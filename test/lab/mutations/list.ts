@@ -91,6 +91,17 @@ export const mutations: readonly Mutation[] = [
     ],
   },
   {
+    row: 5,
+    broken: 'an exit record is believed while its supervisor lives',
+    edits: [
+      {
+        file: 'src/process/processes.ts',
+        find: 'if (!exit || !lived) return { lives: lived, exit };',
+        replace: 'if (exit || !lived) return { lives: lived, exit };',
+      },
+    ],
+  },
+  {
     row: 6,
     broken: 'a registration that the disk refused keeps its slot',
     edits: [{ file: 'src/lifecycle/registration.ts', find: 'standing?.slot?.release();', replace: '' }],
