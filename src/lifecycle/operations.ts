@@ -121,6 +121,8 @@ export class Operations {
   async #answer(entry: Entry, answer: JsonValue): Promise<TaskRecord> {
     const { taskId } = entry;
     if (entry.run) return entry.run.answer(answer);
+    // It may have ended while another answer was on its way.
+    assertWaiting(entry);
     const kind = expectManaged(entry);
     if (!kind.provideInput) {
       throw new BackgroundTaskError(
