@@ -6,7 +6,6 @@ import { judgeRecords } from './judge.js';
 import { fits, type ImportReport, importRecords } from './legacy/import.js';
 
 import { createParser } from './legacy/index.js';
-import { storageFailed } from './store/failure.js';
 import { type FileStore, openFileStore, readRecords } from './store/file-store.js';
 import { directoryPath } from './store/folders.js';
 import { Layout } from './store/layout.js';
@@ -15,6 +14,7 @@ import { checkOptions } from './task/filter.js';
 import { jsonBytes } from './task/json.js';
 import { MAX_RESULT_BYTES, nextRevision, type TaskRecord } from './task/record.js';
 import type { OwnerIdentity, UnknownTask } from './task/types.js';
+import { storageFailed } from './util/system-error.js';
 
 /** What `readTasks` found. */
 export interface ReadReport {

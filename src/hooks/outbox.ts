@@ -7,12 +7,12 @@
  */
 import { delay } from '../clock.js';
 import { BackgroundTaskError } from '../errors.js';
-import { Slices } from '../store/slices.js';
 import { didYouMean } from '../task/nearest.js';
 import { isSupported, type TaskRecord } from '../task/record.js';
 import { show } from '../task/show.js';
 import { isTerminalStatus } from '../task/status.js';
 import type { HookState, OwedDelivery } from '../task/types.js';
+import { Slices } from '../util/slices.js';
 import { Book } from './book.js';
 import { checkHookName, type HookSettings, parseHook } from './definition.js';
 import { DeliveryJob, type JobContext } from './delivery-job.js';

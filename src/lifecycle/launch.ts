@@ -5,11 +5,11 @@
 
 import { chmod, mkdir } from 'node:fs/promises';
 import { asError, BackgroundTaskError } from '../errors.js';
-import { openToAppend } from '../store/bounded-file.js';
-import { Limiter } from '../store/limiter.js';
 import { detailsFit, type KindRuntime } from '../task/kind.js';
 import type { TaskRecord } from '../task/record.js';
 import { describeError } from '../task/task-error.js';
+import { openToAppend } from '../util/bounded-file.js';
+import { Limiter } from '../util/limiter.js';
 import { type Core, isOver } from './core.js';
 import type { Deadlines } from './deadlines.js';
 import type { Entry } from './entry.js';

@@ -1,7 +1,7 @@
-import { Slices, sortInSlices } from '../store/slices.js';
 import { compileFilter, type TaskFilter, withForeground } from '../task/filter.js';
 import { isSupported, type TaskRecord } from '../task/record.js';
 import type { TaskRef } from '../task/types.js';
+import { Slices, sortInSlices } from '../util/slices.js';
 import type { Core } from './core.js';
 import type { Entry } from './entry.js';
 import { Expiry } from './expiry.js';

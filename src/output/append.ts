@@ -10,9 +10,9 @@ import { chmod, type FileHandle, mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { BackgroundTaskError } from '../errors.js';
-import { openToAppend } from '../store/bounded-file.js';
-import { storageFailed, systemCode, unlessCode } from '../store/failure.js';
 import { came } from '../task/show.js';
+import { openToAppend } from '../util/bounded-file.js';
+import { storageFailed, systemCode, unlessCode } from '../util/system-error.js';
 
 /** What may wait to be written, in bytes: 16 MiB, each append counting 256 bytes more than it holds. */
 const MAX_PENDING_BYTES = 16 * 1024 * 1024;

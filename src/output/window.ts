@@ -7,9 +7,9 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
 import { z } from 'zod';
 import { BackgroundTaskError } from '../errors.js';
-import { storageFailed, unlessCode } from '../store/failure.js';
 import { count, countOrInfinity } from '../task/fields.js';
 import { checkOptions } from '../task/filter.js';
+import { storageFailed, unlessCode } from '../util/system-error.js';
 import type { OutputWindow, ReadOutputOptions } from './types.js';
 import { bytesOfOpenCharacter, MAX_CHARACTER_BYTES, nextBoundary, previousBoundary } from './utf8.js';
 

@@ -6,9 +6,9 @@
 import { constants } from 'node:fs';
 import { access, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { systemCode } from '../store/failure.js';
 import { show } from '../task/show.js';
 import type { ProcessDetails, TaskError } from '../task/types.js';
+import { systemCode } from '../util/system-error.js';
 import type { ProcessInput } from './process-spec.js';
 
 const NOT_EXECUTABLE = 126;

@@ -2,8 +2,8 @@ import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process'
 import { constants, readFileSync } from 'node:fs';
 import { access, stat } from 'node:fs/promises';
 import { asError } from '../errors.js';
-import { openToAppend } from '../store/bounded-file.js';
-import { systemCode, unlessCode } from '../store/failure.js';
+import { openToAppend } from '../util/bounded-file.js';
+import { systemCode, unlessCode } from '../util/system-error.js';
 import { setMarks } from './marks.js';
 import type { ProcessInput } from './process-spec.js';
 import { attached, SHELL, supervisorArguments, taskMark } from './shim.js';

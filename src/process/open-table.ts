@@ -1,6 +1,6 @@
 import { readlinkSync } from 'node:fs';
 import type { Clock } from '../clock.js';
-import { systemCode } from '../store/failure.js';
+import { systemCode } from '../util/system-error.js';
 import { ProcTable } from './proc-table.js';
 import { type ProcessTable, Snapshot } from './process-table.js';
 import { PsTable } from './ps-table.js';

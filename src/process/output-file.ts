@@ -1,5 +1,5 @@
 import { closeSync, constants, fstatSync, lstatSync, openSync } from 'node:fs';
-import { systemCode } from '../store/failure.js';
+import { systemCode } from '../util/system-error.js';
 import type { Work } from './work.js';
 
 /** What a task can put where its output was: a FIFO would hold the thread that opens it, a link leads elsewhere. */

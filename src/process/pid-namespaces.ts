@@ -5,9 +5,9 @@
  */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import type { Clock } from '../clock.js';
-import { systemCode } from '../store/failure.js';
-import { shareRuns } from '../store/share-runs.js';
-import { Slices } from '../store/slices.js';
+import { shareRuns } from '../util/share-runs.js';
+import { Slices } from '../util/slices.js';
+import { systemCode } from '../util/system-error.js';
 
 /** The kernel gives the initial namespace this number, always. */
 export const INITIAL_NAMESPACE = 'pid:[4026531836]';

@@ -1,9 +1,9 @@
 import { closeSync, lstatSync, openSync, readdirSync, readFileSync, readSync, statSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
 import type { Clock } from '../clock.js';
-import { systemCode } from '../store/failure.js';
-import { shareRuns } from '../store/share-runs.js';
-import { Slices } from '../store/slices.js';
+import { shareRuns } from '../util/share-runs.js';
+import { Slices } from '../util/slices.js';
+import { systemCode } from '../util/system-error.js';
 import { ANCESTORS_VARIABLE, MarkReader } from './marks.js';
 import { type CommandLine, keyOf, type ProcessRow, type ProcessTable, Snapshot } from './process-table.js';
 import { TASK_VARIABLE } from './shim.js';

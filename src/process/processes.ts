@@ -8,13 +8,13 @@
  */
 import type { Clock, Timer } from '../clock.js';
 import { asError } from '../errors.js';
-import { unlessCode } from '../store/failure.js';
 import { remakeRunFolder } from '../store/folders.js';
 import type { Layout } from '../store/layout.js';
-import { Limiter } from '../store/limiter.js';
-import { shareRuns } from '../store/share-runs.js';
 import type { RecoverProcess, StartContext } from '../task/kind.js';
 import type { AnyTask, OwnerIdentity, ProcessDetails, ProcessTask } from '../task/types.js';
+import { Limiter } from '../util/limiter.js';
+import { shareRuns } from '../util/share-runs.js';
+import { unlessCode } from '../util/system-error.js';
 import { Ceilings } from './ceilings.js';
 import { execFailure, searchPathOf } from './exec-failure.js';
 import { homeOnRecord, type Whereabouts } from './home.js';

@@ -2,9 +2,9 @@ import { constants, type FSWatcher, watch } from 'node:fs';
 import { link, open, unlink } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { asError } from '../errors.js';
-import { readBounded, removeAnything } from '../store/bounded-file.js';
-import { systemCode, unlessCode } from '../store/failure.js';
 import type { Layout } from '../store/layout.js';
+import { readBounded, removeAnything } from '../util/bounded-file.js';
+import { systemCode, unlessCode } from '../util/system-error.js';
 
 const VOID = 'void';
 const FILE_MODE = 0o600;

@@ -4,7 +4,7 @@
  * it and its ancestors are left out.
  */
 import type { Clock } from '../clock.js';
-import { Slices } from '../store/slices.js';
+import { Slices } from '../util/slices.js';
 import { keyOf } from './process-table.js';
 import type { Work } from './work.js';
 

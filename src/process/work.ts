@@ -4,7 +4,7 @@
  * environment.
  */
 import { setTimeout } from 'node:timers/promises';
-import { systemCode } from '../store/failure.js';
+import { systemCode } from '../util/system-error.js';
 import { findSupervisor, isSupervisor } from './identity.js';
 import { keyOf, type ProcessRow, type ProcessTable, type Snapshot } from './process-table.js';
 import { ownLine, type Tree, treeOf } from './tree.js';

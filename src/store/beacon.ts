@@ -5,7 +5,7 @@
 import { chmod, open, unlink } from 'node:fs/promises';
 import { connect, createServer, type Server } from 'node:net';
 import { join } from 'node:path';
-import { systemCode } from './failure.js';
+import { systemCode } from '../util/system-error.js';
 
 /** A name longer than this is cut off silently when a socket is bound; the system's own limit is 103 or 107. */
 const MAX_SOCKET_PATH = 100;

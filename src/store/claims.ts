@@ -6,7 +6,7 @@
 import { open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { OwnerIdentity } from '../task/types.js';
-import { readBounded } from './bounded-file.js';
+import { readBounded } from '../util/bounded-file.js';
 import { isOwnerIdentity } from './identity.js';
 
 /** Other spellings of a number (leading zeros) are no names of ours: the claim would be looked for under another one. */

@@ -1,3 +1,4 @@
+import type { OutputFile } from '../output/output-file.js';
 import type { TaskRecord } from '../task/record.js';
 import type { JsonValue, OwnerIdentity } from '../task/types.js';
 
@@ -38,6 +39,8 @@ export interface TaskStore {
   putResult(taskId: string, result: JsonValue): Promise<void>;
   /** The result that `putResult` kept, or `undefined`. */
   getResult(taskId: string): Promise<JsonValue | undefined>;
+  /** The output of a task, whether there is any yet or not. */
+  output(taskId: string): OutputFile;
   /** Looks whether another manager took over; where one did, `onFenced` is called once, and every later write fails. */
   checkOwnership(): Promise<void>;
   /** Gives ownership up; needs no disk space. Idempotent. */

@@ -10,9 +10,9 @@ import { constants } from 'node:fs';
 import { lstat, open, rename, stat, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
-import { systemCode, unlessCode } from './failure.js';
-import { Limiter } from './limiter.js';
-import { shareRuns } from './share-runs.js';
+import { Limiter } from '../util/limiter.js';
+import { shareRuns } from '../util/share-runs.js';
+import { systemCode, unlessCode } from '../util/system-error.js';
 
 /** Files that are written at once: each is open meanwhile, and a process may have only so many open. */
 const CONCURRENT_FILES = 32;

@@ -3,16 +3,17 @@ import { chmod, lstat, mkdir, rmdir, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Clock } from '../clock.js';
 import { BackgroundTaskError } from '../errors.js';
+import { OutputFile } from '../output/output-file.js';
 import { MAX_RECORD_BYTES, type TaskRecord } from '../task/record.js';
 import type { JsonValue, OwnerIdentity } from '../task/types.js';
-import { readBounded, removeAnything } from './bounded-file.js';
+import { readBounded, removeAnything } from '../util/bounded-file.js';
+import { type Lane, Limiter } from '../util/limiter.js';
+import { storageFailed, systemCode, unlessCode } from '../util/system-error.js';
 import type { LoadedRecords, TaskStore } from './contract.js';
 import { DurableFiles } from './durable-file.js';
-import { storageFailed, systemCode, unlessCode } from './failure.js';
 import { prepareDirectory, prepareOwnedFolders } from './folders.js';
 import { ownIdentity } from './identity.js';
 import type { Layout } from './layout.js';
-import { type Lane, Limiter } from './limiter.js';
 import { loadRecords } from './load.js';
 import { Ownership } from './ownership.js';
 import type { ParseRecord } from './record-file.js';
@@ -163,6 +164,10 @@ export class FileStore implements TaskStore {
     } catch (error) {
       throw storageFailed(`cannot read the result of ${taskId}`, error, taskId);
     }
+  }
+
+  output(taskId: string): OutputFile {
+    return new OutputFile(this.layout.outputPath(taskId));
   }
 
   async checkOwnership(): Promise<void> {

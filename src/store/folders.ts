@@ -1,8 +1,8 @@
 import { chmod, lstat, mkdir, realpath, rmdir, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { storageFailed, systemCode, unlessCode } from '../util/system-error.js';
 import type { DurableFiles } from './durable-file.js';
-import { storageFailed, systemCode, unlessCode } from './failure.js';
 import { Layout } from './layout.js';
 
 const PRIVATE = 0o700;

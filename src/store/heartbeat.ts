@@ -8,7 +8,7 @@ import { rmdir, stat } from 'node:fs/promises';
 import lockfile from 'proper-lockfile';
 import type { Clock, Timer } from '../clock.js';
 import { asError } from '../errors.js';
-import { unlessCode } from './failure.js';
+import { unlessCode } from '../util/system-error.js';
 
 const BEAT_MS = 10_000;
 

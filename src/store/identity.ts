@@ -7,7 +7,7 @@ import { randomUUID } from 'node:crypto';
 import { readFileSync, readlinkSync } from 'node:fs';
 import { hostname } from 'node:os';
 import type { OwnerIdentity } from '../task/types.js';
-import { systemCode } from './failure.js';
+import { systemCode } from '../util/system-error.js';
 
 /** What the process table says of one process. */
 export interface ProcessEntry {

@@ -1,8 +1,8 @@
 import { type Dirent, lstatSync, opendirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, delay } from '../clock.js';
-import { systemCode } from './failure.js';
-import type { Slices } from './slices.js';
+import type { Slices } from '../util/slices.js';
+import { systemCode } from '../util/system-error.js';
 
 /** Failures that may pass are tried again after these pauses. */
 export const RETRY_PAUSES_MS = [20, 80, 320] as const;

@@ -5,14 +5,14 @@ import { type Clock, systemClock } from '../clock.js';
 import { asError } from '../errors.js';
 import { isTaskId } from '../task/id.js';
 import type { TaskRecord } from '../task/record.js';
+import { Slices } from '../util/slices.js';
+import { storageFailed, unlessCode } from '../util/system-error.js';
 import type { RejectedRecord } from './contract.js';
-import { storageFailed, unlessCode } from './failure.js';
 import { directoryPath } from './folders.js';
 import { Layout } from './layout.js';
 import type { ParseRecord } from './record-file.js';
 import { moveAside } from './reject.js';
 import { type BadEntry, type Scan, scanDirectory } from './scan.js';
-import { Slices } from './slices.js';
 import { sweep } from './sweep.js';
 
 /** What an owner finds when it opens its directory. */

@@ -1,8 +1,8 @@
 import { readdir, rmdir, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import { unlessCode } from '../util/system-error.js';
 import { askBeacon } from './beacon.js';
 import { epochOf } from './claims.js';
-import { unlessCode } from './failure.js';
 
 const instanceFile = /^([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.(sock|claim)$/;
 

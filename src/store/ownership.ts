@@ -3,11 +3,11 @@ import { dirname } from 'node:path';
 import type { Clock } from '../clock.js';
 import { BackgroundTaskError } from '../errors.js';
 import type { OwnerIdentity } from '../task/types.js';
+import { shareRuns } from '../util/share-runs.js';
+import { storageFailed, systemCode, unlessCode } from '../util/system-error.js';
 import { claimPath, readTopClaim, readTopIdentity, releasedPath, type TopClaim } from './claims.js';
-import { storageFailed, systemCode, unlessCode } from './failure.js';
 import { Heartbeat } from './heartbeat.js';
 import { sweepOwnerDir } from './owner-sweep.js';
-import { shareRuns } from './share-runs.js';
 import { takeOver, type WonClaim, withdraw } from './takeover.js';
 
 export interface OwnershipOptions {

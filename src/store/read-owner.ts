@@ -1,6 +1,6 @@
 import type { OwnerIdentity } from '../task/types.js';
+import { unlessCode } from '../util/system-error.js';
 import { claimPath, readClaim, readTopClaim } from './claims.js';
-import { unlessCode } from './failure.js';
 import { ownIdentity } from './identity.js';
 import { judgeOwner } from './verdict.js';
 

@@ -6,7 +6,7 @@ import { isUtf8 } from 'node:buffer';
 import { closeSync, constants, lstatSync, openSync, readFileSync, type Stats } from 'node:fs';
 import { asError } from '../errors.js';
 import { isSupported, MAX_RECORD_BYTES, RecordError, type TaskRecord } from '../task/record.js';
-import { systemCode } from './failure.js';
+import { systemCode } from '../util/system-error.js';
 
 /** Reads one of the shapes that records come in; throws `RecordError` where the value is none. */
 export type ParseRecord = (value: unknown, context: { fileName: string }) => TaskRecord;

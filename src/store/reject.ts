@@ -11,7 +11,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { systemCode } from './failure.js';
+import { systemCode } from '../util/system-error.js';
 
 /**
  * Moves an entry that is no record to `<rejectedDir>/<name>.json`, or `.1`, `.2`, …, untouched, with `<that>.reason` beside it; returns

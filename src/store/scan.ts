@@ -9,10 +9,10 @@ import { lstatSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, delay } from '../clock.js';
 import type { TaskRecord } from '../task/record.js';
-import { systemCode } from './failure.js';
+import { Slices } from '../util/slices.js';
+import { systemCode } from '../util/system-error.js';
 import { type Listing, listDirectory, RETRY_PAUSES_MS } from './listing.js';
 import { type ParseRecord, type Reading, type RecordFile, readRecordFile } from './record-file.js';
-import { Slices } from './slices.js';
 
 /** An entry that is no record. */
 export interface BadEntry {

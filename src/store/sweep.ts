@@ -7,11 +7,11 @@ import type { Clock } from '../clock.js';
 import { isTaskId } from '../task/id.js';
 import type { TaskRecord } from '../task/record.js';
 import { isTerminal, isTerminalStatus } from '../task/status.js';
-import { readBounded } from './bounded-file.js';
-import { systemCode } from './failure.js';
+import { readBounded } from '../util/bounded-file.js';
+import { Slices } from '../util/slices.js';
+import { systemCode } from '../util/system-error.js';
 import type { Layout } from './layout.js';
 import { entriesOf } from './listing.js';
-import { Slices } from './slices.js';
 
 /** In a `.pid` file: a recovery took the right to run, so that a supervisor that comes late does nothing. */
 const VOID = 'void';

@@ -13,9 +13,9 @@ export type ImportGraph = ReadonlyMap<string, readonly string[]>;
  */
 const layers: readonly (readonly string[])[] = [
   ['clock.ts', 'errors.ts', 'task'],
-  ['legacy'],
+  ['util'],
+  ['legacy', 'output'],
   ['store'],
-  ['output'],
   ['hooks', 'process'],
   ['events.ts', 'options.ts'],
   ['lifecycle'],
@@ -29,6 +29,7 @@ const only: Readonly<Record<string, readonly string[]>> = {
   'clock.ts': [],
   'errors.ts': ['task'],
   task: ['task', 'errors.ts'],
+  util: ['util', 'clock.ts', 'errors.ts'],
   legacy: ['legacy', 'task', 'errors.ts'],
 };
 

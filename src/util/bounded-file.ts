@@ -5,7 +5,7 @@
  */
 import { constants } from 'node:fs';
 import { type FileHandle, open, rm, unlink } from 'node:fs/promises';
-import { systemCode, unlessCode } from './failure.js';
+import { systemCode, unlessCode } from './system-error.js';
 
 /** (Windows has neither flag.) */
 const CAREFULLY = (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0);

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { Limiter } from '../../src/store/limiter.js';
+import { Limiter } from '../../src/util/limiter.js';
 import { deferred } from '../helpers/manager.js';
 
 /** Jobs that end when told, and what has begun so far. */

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { systemClock } from '../../src/clock.js';
-import { Slices, sortInSlices } from '../../src/store/slices.js';
+import { Slices, sortInSlices } from '../../src/util/slices.js';
 
 it('sorts as a stable sort does, whatever the length', async () => {
   const item = fc.record({ key: fc.nat(20), id: fc.nat() });

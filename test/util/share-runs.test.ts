@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { shareRuns } from '../../src/store/share-runs.js';
+import { shareRuns } from '../../src/util/share-runs.js';
 
 describe('shareRuns', () => {
   it('serves calls during a run by one more run, whatever becomes of the first', async () => {
