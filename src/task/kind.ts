@@ -170,6 +170,32 @@ export interface KindRuntime {
   readonly spec?: SpecReader;
   /** Called once the outcome of a task is durable, for built-in kinds that keep files of their own. */
   readonly settled?: (task: any) => Awaitable<void>;
+  /** For built-in kinds that keep something for each task: makes it. Its calls take the place of the ones above. */
+  readonly attach?: (taskId: string, port: WorkPort) => AttachedWork;
+}
+
+/**
+ * What a built-in kind may say to the task that it works for.
+ * @internal
+ */
+export interface WorkPort {
+  /** Something happened: look at the task. */
+  hint(): void;
+  /** The output is beyond `maxOutputBytes`, and the work stands still: stop it. */
+  outputLimit(): void;
+  /** The `error` event. */
+  report(error: Error): void;
+}
+
+/**
+ * What a built-in kind keeps for one task, from the first call that concerns the task until `dispose`.
+ * @internal
+ */
+export interface AttachedWork extends Pick<KindRuntime, 'start' | 'probe' | 'stop' | 'provideInput' | 'settled'> {
+  /** The manager closes: nothing begins by itself any more. Resolves once what had begun is over and was told through the port. */
+  quiesce?(): Promise<void>;
+  /** The task has ended, or the manager has: nothing is left of it in this process. The work itself goes on. `hasStop`: a stop is on record. */
+  dispose?(hasStop: boolean): Promise<void>;
 }
 
 /**
