@@ -8,8 +8,7 @@ import type { Outcome } from './lifecycle/entry.js';
 import { settled } from './lifecycle/settlement.js';
 import { createProcessLook, type ProcessLook } from './process/process-kind.js';
 import { ownIdentity } from './store/identity.js';
-import type { Layout } from './store/layout.js';
-import { type ParseRecord, readRecordFile } from './store/record-file.js';
+import type { StoreReader } from './store/reader.js';
 import { isProcessTask } from './task/guards.js';
 import { isSupported, type TaskRecord } from './task/record.js';
 import { isTerminalStatus } from './task/status.js';
@@ -18,15 +17,14 @@ import { describeError } from './task/task-error.js';
 const CONCURRENT_LOOKS = 16;
 
 export interface JudgeOptions {
-  readonly layout: Layout;
-  readonly parse: ParseRecord;
+  readonly reader: StoreReader;
   /** Whether somebody owns the directory, or may: then what left no trace is for the owner to judge, who may have seen its end. */
   readonly isOwned: boolean;
 }
 
 /** The records, in their order, those of processes that have ended as they ended. Those that were removed meanwhile are left out. */
 export async function judgeRecords(records: readonly TaskRecord[], options: JudgeOptions): Promise<TaskRecord[]> {
-  const look = createProcessLook({ layout: options.layout, owner: ownIdentity(), clock: systemClock });
+  const look = createProcessLook({ files: options.reader, owner: ownIdentity(), clock: systemClock });
   const judged: (TaskRecord | undefined)[] = [...records];
   const open = records.entries();
   const worker = async () => {
@@ -80,10 +78,6 @@ function whyLost({ stop }: TaskRecord): { stopReason?: string } {
 }
 
 /** The record as it is now; `undefined`: it was removed. Other systems' records are not where ours are, and nobody writes them any more. */
-function readAgain(record: TaskRecord, { layout, parse }: JudgeOptions): TaskRecord | undefined {
-  if (record.owner === null) return record;
-  const { taskId } = record;
-  const reading = readRecordFile({ path: layout.recordPath(taskId), fileName: `${taskId}.json`, taskId }, parse);
-  if (reading.is === 'gone') return undefined;
-  return reading.is === 'record' ? reading.record : record;
+function readAgain(record: TaskRecord, { reader }: JudgeOptions): TaskRecord | undefined {
+  return record.owner === null ? record : reader.record(record);
 }

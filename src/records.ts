@@ -1,20 +1,16 @@
 /* What can be done with a directory without a manager: read it without owning it, and bring records in. */
-import { realpath } from 'node:fs/promises';
 import { z } from 'zod';
 import { systemClock } from './clock.js';
 import { judgeRecords } from './judge.js';
 import { fits, type ImportReport, importRecords } from './legacy/import.js';
-
 import { createParser } from './legacy/index.js';
-import { type FileStore, openFileStore, readRecords } from './store/file-store.js';
-import { directoryPath } from './store/folders.js';
-import { Layout } from './store/layout.js';
-import { readOwner } from './store/read-owner.js';
+import type { TaskStore } from './store/contract.js';
+import { openFileStore } from './store/file-store.js';
+import { openStoreReader } from './store/reader.js';
 import { checkOptions } from './task/filter.js';
 import { jsonBytes } from './task/json.js';
 import { MAX_RESULT_BYTES, nextRevision, type TaskRecord } from './task/record.js';
 import type { OwnerIdentity, UnknownTask } from './task/types.js';
-import { storageFailed } from './util/system-error.js';
 
 /** What `readTasks` found. */
 export interface ReadReport {
@@ -44,26 +40,15 @@ export async function readTasks(
   options?: { judge?: boolean | undefined },
 ): Promise<ReadReport> {
   const { judge } = checkOptions(readOptions, options, 'readTasks');
-  const parse = createParser([]);
-  const { records, rejected } = await readRecords(directory, parse);
-  const layout = await layoutOf(directory);
-  const { owner, unreadable } = await readOwner(layout.ownerDir).catch((error: unknown) => {
-    throw storageFailed(`cannot tell who owns ${layout.directory}`, error);
-  });
+  const reader = await openStoreReader(directory, createParser([]));
+  const { records, rejected } = await reader.records();
+  const { owner, unreadable } = await reader.owner();
   const isOwned = (owner !== null && owner.alive !== false) || unreadable !== undefined;
-  const found = judge ? await judgeRecords(records, { layout, parse, isOwned }) : [...records];
+  const found = judge ? await judgeRecords(records, { reader, isOwned }) : [...records];
   const tasks = found.sort((a, b) => b.createdAt - a.createdAt || (a.taskId < b.taskId ? 1 : -1));
   const unread =
     unreadable === undefined ? [] : [{ path: unreadable, reason: 'the owner of the directory cannot be read from it' }];
   return { tasks: tasks as unknown as UnknownTask[], rejected: [...rejected, ...unread], owner };
-}
-
-async function layoutOf(directory: string | URL): Promise<Layout> {
-  try {
-    return new Layout(await realpath(directoryPath(directory)));
-  } catch (error) {
-    throw storageFailed(`cannot read the directory ${String(directory)}`, error);
-  }
 }
 
 /**
@@ -101,7 +86,7 @@ export async function importTasks(directory: string | URL, records: readonly unk
 }
 
 /** A large result goes to its own file first, as that of a task which ends here. */
-async function withResultAside(record: TaskRecord, store: FileStore): Promise<TaskRecord> {
+async function withResultAside(record: TaskRecord, store: TaskStore): Promise<TaskRecord> {
   const { result, ...rest } = record;
   if (result === undefined || (jsonBytes(result) <= MAX_RESULT_BYTES && fits(record))) return record;
   await store.putResult(record.taskId, result);

@@ -6,7 +6,6 @@ import type { Timer } from '../clock.js';
 import type { BackgroundTaskError } from '../errors.js';
 import { Outbox } from '../hooks/outbox.js';
 import { isOrphanedLegacy } from '../legacy/index.js';
-import { readWindow } from '../output/window.js';
 import { createProcessKind, type ProcessSupport } from '../process/process-kind.js';
 import { detailsFit, type KindRuntime, runtimeOf } from '../task/kind.js';
 import { isSupported, type TaskRecord } from '../task/record.js';
@@ -59,7 +58,7 @@ export class Engine {
     this.core = core;
     const { settings, clock, store } = core;
     this.#processes = createProcessKind({
-      layout: store.layout,
+      files: store,
       owner: store.owner,
       clock,
       onHint: (taskId) => this.#hint(taskId),
@@ -135,7 +134,7 @@ export class Engine {
         },
         emit: (event, payload) => core.emit(event, payload as never),
         report: (error) => core.report(error, error.taskId),
-        readOutput: (taskId, options) => readWindow(core.store.layout.outputPath(taskId), options),
+        readOutput: (taskId, options) => core.store.output(taskId).read(options),
       },
       core.settings.hooks,
     );

@@ -4,7 +4,7 @@
  */
 
 import { BackgroundTaskError } from '../errors.js';
-import { OutputLog } from '../output/append.js';
+import type { OutputLog } from '../output/append.js';
 import type { KindRuntime, RunContext } from '../task/kind.js';
 import type { TaskRecord } from '../task/record.js';
 import { checkSchema } from '../task/schema.js';
@@ -51,7 +51,7 @@ export class InProcessRun implements LiveRun {
     this.#kind = kind;
     this.#progress = progress;
     this.#hint = hint;
-    this.#log = new OutputLog(core.store.layout.outputPath(entry.taskId), {
+    this.#log = core.store.output(entry.taskId).log({
       onError: (error: BackgroundTaskError) => core.report(error, entry.taskId),
     });
   }

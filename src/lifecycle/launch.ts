@@ -3,12 +3,10 @@
  * `running` task whose kind finds that nothing runs, never work without a record.
  */
 
-import { chmod, mkdir } from 'node:fs/promises';
 import { asError, BackgroundTaskError } from '../errors.js';
 import { detailsFit, type KindRuntime } from '../task/kind.js';
 import type { TaskRecord } from '../task/record.js';
 import { describeError } from '../task/task-error.js';
-import { openToAppend } from '../util/bounded-file.js';
 import { Limiter } from '../util/limiter.js';
 import { type Core, isOver } from './core.js';
 import type { Deadlines } from './deadlines.js';
@@ -138,23 +136,14 @@ export class Launcher {
   }
 
   async #context(entry: Entry, signal: AbortSignal) {
-    const { layout } = this.#core.store;
-    const folder = layout.taskDir(entry.taskId);
-    // The umask may take rights away that we need.
-    if (await mkdir(folder, { recursive: true, mode: 0o700 })) await chmod(folder, 0o700);
-    const outputPath = layout.outputPath(entry.taskId);
-    const output = await openToAppend(outputPath);
-    try {
-      await output.chmod(0o600);
-    } finally {
-      await output.close();
-    }
+    const output = this.#core.store.output(entry.taskId);
+    await output.prepare();
     const { taskId, record, view } = entry;
     return {
       taskId,
       attempt: record.attempt,
       details: record.details,
-      outputPath,
+      outputPath: output.path,
       signal,
       task: view,
     };

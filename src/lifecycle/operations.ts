@@ -3,7 +3,6 @@ import { asError, BackgroundTaskError } from '../errors.js';
 import type { DeliveryEntry } from '../hooks/types.js';
 import { followFile } from '../output/follow.js';
 import type { OutputWindow, ReadOutputOptions } from '../output/types.js';
-import { readWindow } from '../output/window.js';
 import { compileFilter, type TaskFilter, withForeground } from '../task/filter.js';
 import { NotJsonError, toJson } from '../task/json.js';
 import type { TaskRecord } from '../task/record.js';
@@ -151,7 +150,7 @@ export class Operations {
 
   async readOutput(entry: Entry, options: ReadOutputOptions | undefined): Promise<OutputWindow> {
     // While it runs, a character that is half written is left for the next read.
-    return readWindow(this.#core.store.layout.outputPath(entry.taskId), options, { grows: entry.active });
+    return this.#core.store.output(entry.taskId).read(options, { grows: entry.active });
   }
 
   async readResult(entry: Entry): Promise<JsonValue | undefined> {
@@ -172,7 +171,7 @@ export class Operations {
     closed.catch(() => undefined); // the follower may have finished
     try {
       yield* followFile({
-        path: this.#core.store.layout.outputPath(entry.taskId),
+        path: this.#core.store.output(entry.taskId).path,
         offset: offset ?? 0,
         ...(signal && { signal }),
         clock: this.#core.clock,

@@ -1,29 +1,29 @@
 /* The ceilings of outputs: for which tasks they are watched, and who stands still for them. */
 import type { Clock } from '../clock.js';
-import type { Layout } from '../store/layout.js';
+import type { TaskFiles } from '../store/contract.js';
 import type { TaskRecord } from '../task/record.js';
 import type { AnyTask } from '../task/types.js';
-import { OutputFile } from './output-file.js';
+import { HeldOutput } from './held-output.js';
 import { OutputLimits } from './output-limit.js';
 import { attached } from './shim.js';
 import { freeze, thaw } from './stop.js';
 import type { Work } from './work.js';
 
 export interface CeilingOptions {
-  readonly layout: Layout;
+  readonly files: TaskFiles;
   readonly clock: Clock;
   onOutputLimit(taskId: string): void;
   onError(error: Error, taskId?: string): void;
 }
 
 export class Ceilings {
-  readonly #layout: Layout;
+  readonly #files: TaskFiles;
   readonly #clock: Clock;
   readonly #limits: OutputLimits;
   #closed = false;
 
-  constructor({ layout, clock, onOutputLimit, onError }: CeilingOptions) {
-    this.#layout = layout;
+  constructor({ files, clock, onOutputLimit, onError }: CeilingOptions) {
+    this.#files = files;
     this.#clock = clock;
     this.#limits = new OutputLimits(clock, { onExceeded: (taskId) => onOutputLimit(taskId), onError });
   }
@@ -34,7 +34,7 @@ export class Ceilings {
     const maxBytes = limitOf(task);
     if (maxBytes === undefined || this.#limits.isArmed(taskId)) return;
     const clock = this.#clock;
-    const output = await OutputFile.of(work, this.#layout.outputPath(taskId));
+    const output = await HeldOutput.of(work, this.#files.output(taskId));
     if (this.#closed || this.#limits.isArmed(taskId)) return output.close();
     const writers = {
       freeze: async () => (attached ? undefined : freeze(work, clock)),
@@ -65,7 +65,7 @@ export class Ceilings {
   #mayBeFrozen(work: Work, task: AnyTask): boolean {
     const maxBytes = limitOf(task);
     if (work.own || task.stop || maxBytes === undefined) return false;
-    const output = OutputFile.open(this.#layout.outputPath(task.taskId));
+    const output = HeldOutput.open(this.#files.output(task.taskId));
     try {
       return (output.size() ?? 0) > maxBytes;
     } finally {

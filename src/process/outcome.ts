@@ -1,7 +1,7 @@
 import { constants } from 'node:os';
+import type { ExitRecord } from '../store/run-files.js';
 import type { Probe } from '../task/kind.js';
 import type { ProcessDetails, ProcessTask, TaskError } from '../task/types.js';
-import type { ExitRecord } from './run-files.js';
 import { NOTHING_RAN } from './shim.js';
 import type { SeenEnd } from './work.js';
 

@@ -12,7 +12,7 @@
 import { type FSWatcher, watch } from 'node:fs';
 import type { Clock, Timer } from '../clock.js';
 import { asError } from '../errors.js';
-import type { OutputFile } from './output-file.js';
+import type { HeldOutput } from './held-output.js';
 
 const SHORTEST_MS = 5;
 const LONGEST_MS = 250;
@@ -41,7 +41,7 @@ export interface Writers {
 export interface Guarded {
   readonly taskId: string;
   /** Closed with the guard. */
-  readonly output: OutputFile;
+  readonly output: HeldOutput;
   readonly maxBytes: number;
   readonly writers: Writers;
 }

@@ -5,7 +5,6 @@ import type { ProcessDetails, ProcessTask } from '../task/types.js';
 import type { ProcessProbe } from './outcome.js';
 import { missingEnvironment, type ProcessInput, processSpecReader, recoveredInput } from './process-spec.js';
 import { Processes, type ProcessKindOptions } from './processes.js';
-import { readClaim } from './run-files.js';
 
 export interface ProcessSupport {
   readonly kind: AnyTaskKind;
@@ -48,16 +47,16 @@ export type ProcessLook = (
  * come, or the next owner launches it, so that nothing can be said of the task.
  */
 export function createProcessLook({
-  layout,
+  files,
   ...rest
-}: Pick<ProcessKindOptions, 'layout' | 'owner' | 'clock'>): ProcessLook {
+}: Pick<ProcessKindOptions, 'files' | 'owner' | 'clock'>): ProcessLook {
   const silent = { onHint: () => undefined, onOutputLimit: () => undefined, onError: () => undefined };
-  const processes = new Processes({ layout, ...rest, ...silent, readOnly: true });
+  const processes = new Processes({ files, ...rest, ...silent, readOnly: true });
   return async (task) => {
     const found = await processes.probe(task);
     if (found.state === 'running' || found.state === 'waiting') return undefined;
     if (found.state !== 'gone') return found;
-    const claim = await readClaim(layout, task.taskId);
+    const claim = await files.runFiles(task.taskId).readClaim();
     return claim === undefined || claim === 'void' ? undefined : found;
   };
 }

@@ -8,8 +8,9 @@
  */
 import type { Clock, Timer } from '../clock.js';
 import { asError } from '../errors.js';
-import { remakeRunFolder } from '../store/folders.js';
-import type { Layout } from '../store/layout.js';
+import type { TaskFiles } from '../store/contract.js';
+import type { ExitRecord } from '../store/run-files.js';
+import type { RunFolderWatch } from '../store/run-folder.js';
 import type { RecoverProcess, StartContext } from '../task/kind.js';
 import type { AnyTask, OwnerIdentity, ProcessDetails, ProcessTask } from '../task/types.js';
 import { Limiter } from '../util/limiter.js';
@@ -23,7 +24,6 @@ import { openProcessTable } from './open-table.js';
 import { attachedOutcome, type ProcessProbe, recordedOutcome, unrecordedOutcome } from './outcome.js';
 import type { ProcessInput } from './process-spec.js';
 import type { ProcessTable } from './process-table.js';
-import { type ExitRecord, ExitWatch, readClaim, readExit, removeRunFiles, removeSettled } from './run-files.js';
 import { attached, NOTHING_RAN } from './shim.js';
 import { kill, killSupervisor, terminate } from './stop.js';
 import { neverBegan, SupervisorSearch } from './supervisor-search.js';
@@ -38,7 +38,7 @@ const LAST_WORDS_MS = 500;
 const CONCURRENT_LAUNCHES = 16;
 
 export interface ProcessKindOptions {
-  readonly layout: Layout;
+  readonly files: TaskFiles;
   readonly owner: OwnerIdentity;
   readonly clock: Clock;
   /** Something happened to this task: look at it. */
@@ -56,11 +56,11 @@ const running: ProcessProbe = { state: 'running' };
 
 export class Processes {
   readonly #options: ProcessKindOptions;
-  readonly #layout: Layout;
+  readonly #files: TaskFiles;
   readonly #table: ProcessTable;
   readonly #ceilings: Ceilings;
   readonly #search: SupervisorSearch;
-  readonly #watch: ExitWatch;
+  readonly #watch: RunFolderWatch;
   readonly #launching = new Set<string>();
   readonly #launches = new Limiter(CONCURRENT_LAUNCHES);
   readonly #works = new Map<string, Work>();
@@ -69,12 +69,12 @@ export class Processes {
   #disposed: boolean;
 
   constructor(options: ProcessKindOptions) {
-    const { layout, clock, onError } = options;
+    const { files, clock, onError } = options;
     this.#options = options;
-    this.#layout = layout;
+    this.#files = files;
     this.#disposed = options.readOnly === true;
-    this.#table = openProcessTable(layout.runDir, clock);
-    this.#watch = new ExitWatch({
+    this.#table = openProcessTable(files.runFolder.path, clock);
+    this.#watch = files.runFolder.watch({
       onExit: (taskId) => this.#hint(taskId),
       onFolderGone: () => {
         this.#keepFolder().catch((error: unknown) => onError(asError(error)));
@@ -83,7 +83,7 @@ export class Processes {
     });
     this.#ceilings = new Ceilings(options);
     this.#search = new SupervisorSearch({
-      layout,
+      files,
       clock,
       owner: options.owner,
       readOnly: options.readOnly === true,
@@ -96,16 +96,17 @@ export class Processes {
     input: ProcessInput | undefined,
   ): Promise<Partial<ProcessDetails>> {
     const { taskId, details, outputPath } = context;
-    const { runDir } = this.#layout;
+    const runDir = this.#files.runFolder.path;
+    const files = this.#files.runFiles(taskId);
     const work = this.#newWork(taskId);
     this.#launching.add(taskId);
     try {
       await this.#keepFolder();
       // A void claim says that an earlier launch was cut short. Its supervisor may come yet, and is refused by the claim of this one; so that it
       // is refused as well when this one has ended, a void claim takes the place of that claim then.
-      const relaunched = (await readClaim(this.#layout, taskId)) === 'void';
-      await removeRunFiles(this.#layout, taskId);
-      this.#watch.begin(runDir);
+      const relaunched = (await files.readClaim()) === 'void';
+      await files.remove();
+      this.#watch.begin();
       const request: LaunchRequest = {
         runDir,
         taskId,
@@ -156,10 +157,10 @@ export class Processes {
 
   /** Whether the supervisor lives, and what it wrote down if it does not. One that has just written it is waited for. */
   async #ending(work: Work, lived: boolean): Promise<{ lives: boolean; exit?: ExitRecord | undefined }> {
-    const exit = await readExit(this.#layout, work.taskId);
+    const exit = await this.#files.runFiles(work.taskId).readExit();
     if (!exit || !lived) return { lives: lived, exit };
     const lives = !(await work.endsSoon());
-    return lives ? { lives } : { lives, exit: await readExit(this.#layout, work.taskId) };
+    return lives ? { lives } : { lives, exit: await this.#files.runFiles(work.taskId).readExit() };
   }
 
   async stop(task: ProcessTask, how: 'terminate' | 'kill'): Promise<void> {
@@ -187,7 +188,7 @@ export class Processes {
     this.#cancelLater(taskId);
     this.#works.delete(taskId);
     await this.#ceilings.ended(task, work, async () => (await this.#search.whereabouts(work!, task)) === 'here');
-    await removeSettled(this.#layout, taskId, {
+    await this.#files.runFiles(taskId).removeSettled({
       refuseLate: (task.details as { relaunched?: boolean }).relaunched === true,
     });
   }
@@ -214,8 +215,8 @@ export class Processes {
   }
 
   #newWork(taskId: string): Work {
-    const { runDir } = this.#layout;
-    return new Work(taskId, { runDir, outputPath: this.#layout.outputPath(taskId) }, this.#table);
+    const places = { runDir: this.#files.runFolder.path, outputPath: this.#files.output(taskId).path };
+    return new Work(taskId, places, this.#table);
   }
 
   #ended(work: Work, end: SeenEnd): void {
@@ -229,8 +230,8 @@ export class Processes {
 
   /** Makes a run folder that was deleted again: the supervisors that live write their records into it, and others can begin. */
   readonly #keepFolder = shareRuns(async () => {
-    if (this.#disposed || !(await remakeRunFolder(this.#layout))) return;
-    this.#watch.renew(this.#layout.runDir);
+    if (this.#disposed || !(await this.#files.runFolder.remake())) return;
+    this.#watch.renew();
     // What was written before the watch began is seen by a look.
     for (const taskId of this.#works.keys()) this.#hint(taskId);
   });
@@ -240,7 +241,7 @@ export class Processes {
     if (!this.#disposed) {
       // Where the whole directory is gone, the manager finds out by itself.
       await unlessCode(['ENOENT'], this.#keepFolder());
-      this.#watch.begin(this.#layout.runDir);
+      this.#watch.begin();
       if (!work.doomed) await this.#ceilings.guard(work, task);
     }
     if (work.sighted) return { state: 'running', details: homeOnRecord(task) };

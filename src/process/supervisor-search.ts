@@ -1,12 +1,12 @@
 /* Where the supervisor of a task is: whether it lives, whether it can be reached from here, and whether there ever was one. */
 import type { Clock } from '../clock.js';
-import type { Layout } from '../store/layout.js';
+import type { TaskFiles } from '../store/contract.js';
+import type { Claim } from '../store/run-files.js';
 import type { NeverBegan, OutOfReach } from '../task/kind.js';
 import type { OwnerIdentity, ProcessTask } from '../task/types.js';
 import { describeHome, homeOnRecord, namespaceHere, type Whereabouts, whereabouts } from './home.js';
 import type { ProcessProbe } from './outcome.js';
 import { PidNamespaces } from './pid-namespaces.js';
-import { type Claim, claimVoid, readClaim } from './run-files.js';
 import { attached } from './shim.js';
 import type { Work } from './work.js';
 
@@ -14,7 +14,7 @@ import type { Work } from './work.js';
 export const neverBegan: ProcessProbe & NeverBegan = { state: 'gone', neverBegan: true, details: { pid: null } };
 
 export interface SearchOptions {
-  readonly layout: Layout;
+  readonly files: TaskFiles;
   readonly owner: OwnerIdentity;
   readonly clock: Clock;
   /** The right to run is taken from nobody. */
@@ -24,14 +24,14 @@ export interface SearchOptions {
 }
 
 export class SupervisorSearch {
-  readonly #layout: Layout;
+  readonly #files: TaskFiles;
   readonly #owner: OwnerIdentity;
   readonly #readOnly: boolean;
   readonly #namespaces: PidNamespaces;
   readonly #keepFolder: () => Promise<void>;
 
-  constructor({ layout, owner, clock, readOnly, keepFolder }: SearchOptions) {
-    this.#layout = layout;
+  constructor({ files, owner, clock, readOnly, keepFolder }: SearchOptions) {
+    this.#files = files;
     this.#owner = owner;
     this.#readOnly = readOnly;
     this.#keepFolder = keepFolder;
@@ -60,10 +60,11 @@ export class SupervisorSearch {
   async unreachable(task: ProcessTask): Promise<ProcessProbe | (ProcessProbe & OutOfReach)> {
     const { taskId, details } = task;
     if (details.pid === null) {
-      const claim = await readClaim(this.#layout, taskId);
+      const claim = await this.#files.runFiles(taskId).readClaim();
       // On another machine a power cut may have made the disk forget that it began.
       const nothingLives = namespaceHere(task, this.#owner) === undefined ? { state: 'gone' as const } : neverBegan;
-      if (claim === 'void' || (claim === undefined && (await claimVoid(this.#layout, taskId)))) return nothingLives;
+      if (claim === 'void' || (claim === undefined && (await this.#files.runFiles(taskId).claimVoid())))
+        return nothingLives;
     }
     return { state: 'running', details: homeOnRecord(task), outOfReach: describeHome(task, this.#owner) };
   }
@@ -78,14 +79,15 @@ export class SupervisorSearch {
     if (attached) return false;
     for (let attempt = 0; attempt < 10; attempt++) {
       // Read once: a claim that appears after this reading is that of a supervisor which begins just now.
-      const claim = await readClaim(this.#layout, task.taskId);
+      const claim = await this.#files.runFiles(task.taskId).readClaim();
       if (await this.#locate(work, task, claim)) return true;
       if (claim === undefined) await this.#keepFolder();
       work.refused ||=
-        claim === 'void' || (claim === undefined && (this.#readOnly || (await claimVoid(this.#layout, task.taskId))));
+        claim === 'void' ||
+        (claim === undefined && (this.#readOnly || (await this.#files.runFiles(task.taskId).claimVoid())));
       if (work.refused || claim !== undefined) return false;
     }
-    throw new Error(`${this.#layout.pidPath(task.taskId)} comes and goes`);
+    throw new Error(`the claim of ${task.taskId} in ${this.#files.runFolder.path} comes and goes`);
   }
 
   /**
@@ -95,18 +97,18 @@ export class SupervisorSearch {
   async neverBegan(work: Work, task: ProcessTask, where: Whereabouts): Promise<boolean> {
     if (task.details.pid !== null) return false;
     // After a restart of the machine there is nobody left to refuse; a claim that is not there may be one that the disk forgot.
-    return work.refused || (where === 'perished' && (await readClaim(this.#layout, task.taskId)) === 'void');
+    return work.refused || (where === 'perished' && (await this.#files.runFiles(task.taskId).readClaim()) === 'void');
   }
 
   /** Our supervisor was refused the right to run. Where another one has it, left over from a launch that was cut short, that one is the task's. */
   async yieldTo(work: Work, { taskId }: ProcessTask): Promise<void> {
-    const claim = await readClaim(this.#layout, taskId);
+    const claim = await this.#files.runFiles(taskId).readClaim();
     if (typeof claim === 'number' && claim !== work.pid) work.yieldTo(claim);
   }
 
   /** Before a stop: where a pid on record is not that of a living supervisor, the supervisor is looked for. */
   async find(work: Work, task: ProcessTask): Promise<void> {
-    if (!work.own && !work.sighted) await this.#locate(work, task, await readClaim(this.#layout, task.taskId));
+    if (!work.own && !work.sighted) await this.#locate(work, task, await this.#files.runFiles(task.taskId).readClaim());
   }
 
   /** Looks where the supervisor's pid may be recorded, and if nowhere, for the supervisor itself. */
@@ -114,7 +116,7 @@ export class SupervisorSearch {
     if (await work.supervisorLives()) return true;
     if (claim !== 'unsigned') return this.#believe(work, claim ?? details.pid);
     // It may sign while we look for it, and end after that: the second reading tells.
-    return (await work.findSupervisor()) || this.#believe(work, await readClaim(this.#layout, taskId));
+    return (await work.findSupervisor()) || this.#believe(work, await this.#files.runFiles(taskId).readClaim());
   }
 
   async #believe(work: Work, pid: Claim | null | undefined): Promise<boolean> {

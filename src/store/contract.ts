@@ -1,6 +1,8 @@
 import type { OutputFile } from '../output/output-file.js';
 import type { TaskRecord } from '../task/record.js';
 import type { JsonValue, OwnerIdentity } from '../task/types.js';
+import type { RunFiles } from './run-files.js';
+import type { RunFolder } from './run-folder.js';
 
 /** A record that could not be read: set aside, or left where it is (`movedTo: null`). */
 export interface RejectedRecord {
@@ -19,12 +21,22 @@ export interface LoadedRecords {
   readonly unavailableIds: ReadonlySet<string>;
 }
 
+/** The files of tasks beside their records, as objects. */
+export interface TaskFiles {
+  /** The output of a task, whether there is any yet or not. */
+  output(taskId: string): OutputFile;
+  /** The files of the supervisor of a task, whether there are any or not. */
+  runFiles(taskId: string): RunFiles;
+  /** The folder of all supervisors' files. */
+  readonly runFolder: RunFolder;
+}
+
 /**
- * Durable records, without paths: the file store is the first implementation, a shared database the next.
+ * Durable records, and the files that belong to them. No path leaves a store but those of {@link OutputFile} and {@link RunFolder}.
  * A store is owned by one manager at a time; every write checks that it still is, and throws `OWNERSHIP_LOST` where it is not.
  * Every other failure is `STORAGE_FAILED` with the system's error as its cause.
  */
-export interface TaskStore {
+export interface TaskStore extends TaskFiles {
   /** Who this manager is. */
   readonly owner: OwnerIdentity;
   /** Reads every record, sets aside what cannot be read, sweeps what dead owners left. Called once. */
@@ -39,8 +51,6 @@ export interface TaskStore {
   putResult(taskId: string, result: JsonValue): Promise<void>;
   /** The result that `putResult` kept, or `undefined`. */
   getResult(taskId: string): Promise<JsonValue | undefined>;
-  /** The output of a task, whether there is any yet or not. */
-  output(taskId: string): OutputFile;
   /** Looks whether another manager took over; where one did, `onFenced` is called once, and every later write fails. */
   checkOwnership(): Promise<void>;
   /** Gives ownership up; needs no disk space. Idempotent. */

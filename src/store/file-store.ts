@@ -6,7 +6,7 @@ import { BackgroundTaskError } from '../errors.js';
 import { OutputFile } from '../output/output-file.js';
 import { MAX_RECORD_BYTES, type TaskRecord } from '../task/record.js';
 import type { JsonValue, OwnerIdentity } from '../task/types.js';
-import { readBounded, removeAnything } from '../util/bounded-file.js';
+import { readBounded } from '../util/bounded-file.js';
 import { type Lane, Limiter } from '../util/limiter.js';
 import { storageFailed, systemCode, unlessCode } from '../util/system-error.js';
 import type { LoadedRecords, TaskStore } from './contract.js';
@@ -17,8 +17,8 @@ import type { Layout } from './layout.js';
 import { loadRecords } from './load.js';
 import { Ownership } from './ownership.js';
 import type { ParseRecord } from './record-file.js';
-
-export { readRecords } from './load.js';
+import { RunFiles } from './run-files.js';
+import { RunFolder } from './run-folder.js';
 
 /** A result is written from one string, and read into one. */
 const MAX_RESULT_FILE_BYTES = constants.MAX_STRING_LENGTH;
@@ -79,7 +79,8 @@ export async function openFileStore(options: FileStoreOptions): Promise<FileStor
 
 /** Records as files: see {@link Layout} for which is where. */
 export class FileStore implements TaskStore {
-  readonly layout: Layout;
+  readonly runFolder: RunFolder;
+  readonly #layout: Layout;
   readonly #options: FileStoreOptions;
   readonly #files: DurableFiles;
   readonly #ownership: Ownership;
@@ -90,7 +91,8 @@ export class FileStore implements TaskStore {
 
   /** @internal */
   constructor(options: FileStoreOptions, layout: Layout, files: DurableFiles, ownership: Ownership) {
-    this.layout = layout;
+    this.runFolder = new RunFolder(layout);
+    this.#layout = layout;
     this.#options = options;
     this.#files = files;
     this.#ownership = ownership;
@@ -102,8 +104,8 @@ export class FileStore implements TaskStore {
 
   async load(): Promise<LoadedRecords> {
     const { parse, clock, onError } = this.#options;
-    const loaded = await loadRecords(this.layout, parse, clock).catch((error: unknown) => {
-      throw storageFailed(`cannot read the directory ${this.layout.directory}`, error);
+    const loaded = await loadRecords(this.#layout, parse, clock).catch((error: unknown) => {
+      throw storageFailed(`cannot read the directory ${this.#layout.directory}`, error);
     });
     this.#leftInPlace = loaded.leftInPlace;
     const [failure] = loaded.failures;
@@ -123,25 +125,23 @@ export class FileStore implements TaskStore {
       const bytes = Buffer.from(`${JSON.stringify(record)}\n`);
       if (bytes.length > MAX_RECORD_BYTES) throw tooLarge(bytes.length);
       await this.#assertNotLeftInPlace(taskId);
-      await this.#files.write(this.layout.recordPath(taskId), bytes);
+      await this.#files.write(this.#layout.recordPath(taskId), bytes);
     });
   }
 
   async remove(taskId: string): Promise<void> {
     await this.#write(taskId, `cannot remove ${taskId}`, async () => {
-      await removeAnything(this.layout.pidPath(taskId));
-      await removeAnything(this.layout.exitPath(taskId));
+      await this.runFiles(taskId).remove();
       await this.#removeFolder(taskId);
-      await this.#files.unlink(this.layout.recordPath(taskId));
-      this.layout.forgetLegacyFolder(taskId);
+      await this.#files.unlink(this.#layout.recordPath(taskId));
+      this.#layout.forgetLegacyFolder(taskId);
     });
   }
 
   async clear(taskId: string): Promise<void> {
     const work = async () => {
-      await removeAnything(this.layout.pidPath(taskId));
-      await removeAnything(this.layout.exitPath(taskId));
-      await removeFile(this.layout.resultPath(taskId));
+      await this.runFiles(taskId).remove();
+      await removeFile(this.#layout.resultPath(taskId));
     };
     // Every new task comes through here first: in this lane the new ones wait, however many, without keeping outcomes waiting.
     await this.#write(taskId, `cannot remove what an earlier ${taskId} left`, work, 'new');
@@ -149,7 +149,7 @@ export class FileStore implements TaskStore {
 
   async putResult(taskId: string, result: JsonValue): Promise<void> {
     await this.#write(taskId, `cannot write the result of ${taskId}`, async () => {
-      const path = this.layout.resultPath(taskId);
+      const path = this.#layout.resultPath(taskId);
       await this.#makeTaskFolder(dirname(path));
       await this.#files.write(path, Buffer.from(`${JSON.stringify(result)}\n`));
     });
@@ -157,7 +157,7 @@ export class FileStore implements TaskStore {
 
   async getResult(taskId: string): Promise<JsonValue | undefined> {
     try {
-      const path = this.layout.resultPath(taskId);
+      const path = this.#layout.resultPath(taskId);
       const contents = await unlessCode(['ENOTDIR'], readBounded(path, MAX_RESULT_FILE_BYTES));
       if (contents === 'irregular') throw new Error(`${path} is not a regular file, or larger than any result`);
       return contents && (JSON.parse(contents.bytes.toString('utf8')) as JsonValue);
@@ -167,7 +167,11 @@ export class FileStore implements TaskStore {
   }
 
   output(taskId: string): OutputFile {
-    return new OutputFile(this.layout.outputPath(taskId));
+    return new OutputFile(this.#layout.outputPath(taskId));
+  }
+
+  runFiles(taskId: string): RunFiles {
+    return new RunFiles(this.#layout, taskId);
   }
 
   async checkOwnership(): Promise<void> {
@@ -228,12 +232,12 @@ export class FileStore implements TaskStore {
 
   /** Only what is ours; a folder with anything else in it stays, and so does what is not a real folder. */
   async #removeFolder(taskId: string): Promise<void> {
-    for (const folder of new Set([this.layout.taskDir(taskId), dirname(this.layout.resultPath(taskId))])) {
+    for (const folder of new Set([this.#layout.taskDir(taskId), dirname(this.#layout.resultPath(taskId))])) {
       const stats = await unlessCode(['ENOENT'], lstat(folder));
       if (!stats?.isDirectory()) continue;
-      for (const path of this.layout.taskFiles(folder)) await removeFile(path);
+      for (const path of this.#layout.taskFiles(folder)) await removeFile(path);
       // Durable before the current record goes: a legacy one that came back would be read as a task again.
-      if (await removeFile(this.layout.legacyRecordPath(folder))) await this.#files.syncFolder(folder);
+      if (await removeFile(this.#layout.legacyRecordPath(folder))) await this.#files.syncFolder(folder);
       await unlessCode(['ENOENT', 'ENOTEMPTY', 'EEXIST'], rmdir(folder));
     }
   }

@@ -7,17 +7,12 @@ import type { Clock } from '../clock.js';
 import { isTaskId } from '../task/id.js';
 import type { TaskRecord } from '../task/record.js';
 import { isTerminal, isTerminalStatus } from '../task/status.js';
-import { readBounded } from '../util/bounded-file.js';
 import { Slices } from '../util/slices.js';
 import { systemCode } from '../util/system-error.js';
 import type { Layout } from './layout.js';
 import { entriesOf } from './listing.js';
+import { parseRunFileName, RunFiles } from './run-files.js';
 
-/** In a `.pid` file: a recovery took the right to run, so that a supervisor that comes late does nothing. */
-const VOID = 'void';
-/** A void claim has less. */
-const MAX_CLAIM_BYTES = 32;
-const runFile = /^(.+)\.(pid|exit|void)$/;
 const resultDraft = /^result\.json\.next(?:\.\d+)?$/;
 
 export interface SweepOptions {
@@ -64,24 +59,22 @@ async function sweepFolder(
 
 /** What belongs to no record, or to one that has ended. Active tasks are judged by these files, so theirs stay. */
 async function isDeadRunFile(name: string, { layout, records, unread }: SweepOptions): Promise<boolean> {
-  const [, taskId = '', ending] = runFile.exec(name) ?? [];
-  if (!isTaskId(taskId)) return false;
-  if (ending === 'void') return true; // a draft
+  const file = parseRunFileName(name);
+  if (!file || !isTaskId(file.taskId)) return false;
+  const { taskId, isClaim, isDraft } = file;
+  if (isDraft) return true;
   if (unread.has(taskId)) return false;
   const record = records.get(taskId);
   if (!record) return true;
   // As long as there is a record, a void claim forbids its late supervisor to run.
-  return isTerminal(record) && !(ending === 'pid' && (await isVoid(layout.pidPath(taskId))));
+  return isTerminal(record) && !(isClaim && (await mayBeVoid(new RunFiles(layout, taskId))));
 }
 
-async function isVoid(pidPath: string): Promise<boolean> {
+async function mayBeVoid(files: RunFiles): Promise<boolean> {
   try {
-    const contents = await readBounded(pidPath, MAX_CLAIM_BYTES);
-    if (contents === undefined) return false;
-    return contents !== 'irregular' && contents.bytes.toString('latin1').trim() === VOID;
+    return (await files.readClaim()) === 'void';
   } catch {
-    // What cannot be read may be one: it stays.
-    return true;
+    return true; // it cannot be read: it stays
   }
 }
 

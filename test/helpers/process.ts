@@ -5,11 +5,15 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import { type Clock, systemClock } from '../../src/clock.js';
+import { OutputFile } from '../../src/output/output-file.js';
 import { createProcessKind } from '../../src/process/process-kind.js';
 import type { ProcessInput } from '../../src/process/process-spec.js';
 import { supervisorArguments, TASK_VARIABLE } from '../../src/process/shim.js';
+import type { TaskFiles } from '../../src/store/contract.js';
 import { ownIdentity } from '../../src/store/identity.js';
 import { Layout } from '../../src/store/layout.js';
+import { RunFiles } from '../../src/store/run-files.js';
+import { RunFolder } from '../../src/store/run-folder.js';
 import { type KindRuntime, type Probe, runtimeOf } from '../../src/task/kind.js';
 import type { OwnerIdentity, ProcessDetails, ProcessTask, TaskStop } from '../../src/task/types.js';
 import { tempDirectory, until } from './wait.js';
@@ -43,7 +47,7 @@ export class ProcessLab {
     this.owner = { ...ownIdentity(), ...owner };
     this.#clock = clock;
     const support = createProcessKind({
-      layout,
+      files: filesIn(layout),
       owner: this.owner,
       clock,
       onHint: (taskId) => this.hints.push(taskId),
@@ -186,6 +190,15 @@ export function spawned(file: string, args: readonly string[], options: SpawnOpt
     await ended;
   });
   return child;
+}
+
+/** What a store hands out. */
+function filesIn(layout: Layout): TaskFiles {
+  return {
+    runFolder: new RunFolder(layout),
+    output: (taskId) => new OutputFile(layout.outputPath(taskId)),
+    runFiles: (taskId) => new RunFiles(layout, taskId),
+  };
 }
 
 function newLayout(): Layout {

@@ -1,7 +1,7 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { setImmediate, setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach } from 'vitest';
@@ -9,6 +9,7 @@ import { type Clock, systemClock } from '../../src/clock.js';
 import type { BackgroundTaskError } from '../../src/errors.js';
 import { type FileStore, type FileStoreOptions, openFileStore } from '../../src/store/file-store.js';
 import { ownIdentity } from '../../src/store/identity.js';
+import { Layout } from '../../src/store/layout.js';
 import { parseCurrentRecord, RecordError, type TaskRecord } from '../../src/task/record.js';
 import type { OwnerIdentity } from '../../src/task/types.js';
 
@@ -63,6 +64,11 @@ export interface OpenedStore {
   readonly store: FileStore;
   readonly fenced: (OwnerIdentity | null)[];
   readonly errors: BackgroundTaskError[];
+}
+
+/** Where a store keeps its files, as it does not say. */
+export function layoutOf(store: FileStore): Layout {
+  return new Layout(dirname(store.runFolder.path));
 }
 
 /** Opens a store that is released after the test. */

@@ -42,6 +42,15 @@ describe('imports of src', () => {
     expect(found).toEqual([]);
   });
 
+  it('leaves the paths of a directory to the store', () => {
+    // What they join is the caller's: the folder and the program of a command.
+    const ofCommands = ['src/process/exec-failure.ts', 'src/process/process-spec.ts'];
+    const outside = files.filter((file) => !['store', 'legacy', 'output'].includes(partOf(file)));
+    const importing = (name: string) => outside.filter((file) => graph.get(file)?.includes(name));
+    expect(importing('src/store/layout.ts')).toEqual([]);
+    expect(importing('node:path')).toEqual(ofCommands);
+  });
+
   it('uses every runtime dependency and no other package', () => {
     const { dependencies } = JSON.parse(text('package.json')) as { dependencies: Record<string, string> };
     const used = new Set([...graph.values()].flat().filter((name) => !/^(node:|src\/)/.test(name)));

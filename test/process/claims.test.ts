@@ -1,7 +1,7 @@
 /* The right to run, taken away: by a host that may be killed, or stand before a full disk, at every step. */
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { expect, it, onTestFinished } from 'vitest';
-import { claimVoid } from '../../src/process/run-files.js';
+import { RunFiles } from '../../src/store/run-files.js';
 import { installFaults } from '../helpers/faults.js';
 import { ProcessLab } from '../helpers/process.js';
 
@@ -31,8 +31,9 @@ it('on a full disk the name alone is the claim, and whoever made it knows that n
 it('what a host left that was killed on the way to its claim is in nobody’s way', async () => {
   const { layout } = new ProcessLab();
   writeFileSync(layout.voidDraftPath('t'), 'vo');
-  expect(await claimVoid(layout, 't')).toBe(true);
-  expect(await claimVoid(layout, 't')).toBe(false);
+  const files = new RunFiles(layout, 't');
+  expect(await files.claimVoid()).toBe(true);
+  expect(await files.claimVoid()).toBe(false);
   expect(readFileSync(layout.pidPath('t'), 'utf8')).toBe('void\n');
   expect(readdirSync(layout.runDir)).toEqual(['t.pid']);
 });

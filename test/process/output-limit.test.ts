@@ -17,7 +17,8 @@ import {
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { systemClock } from '../../src/clock.js';
-import { OutputFile } from '../../src/process/output-file.js';
+import { OutputFile } from '../../src/output/output-file.js';
+import { HeldOutput } from '../../src/process/held-output.js';
 import { OutputLimits } from '../../src/process/output-limit.js';
 import type { ProcessTask } from '../../src/task/types.js';
 import { FakeClock } from '../helpers/clock.js';
@@ -266,7 +267,8 @@ describe('the guard of one file', () => {
     });
     onTestFinished(() => limits.close(() => false));
     const writers = { freeze: async () => void log.push('frozen'), thaw: async () => void log.push('thawed') };
-    const arm = () => limits.arm({ taskId: 'a', output: OutputFile.open(path), maxBytes: limit, writers });
+    const arm = () =>
+      limits.arm({ taskId: 'a', output: HeldOutput.open(new OutputFile(path)), maxBytes: limit, writers });
     return { clock, log, limits, path, writers, arm };
   }
 
@@ -385,14 +387,14 @@ describe('the guard of one file', () => {
       () => mkdirSync(path),
     ]) {
       make();
-      const output = OutputFile.open(path);
+      const output = HeldOutput.open(new OutputFile(path));
       outcomes.push(output.size());
       output.close();
       rmSync(path, { recursive: true });
     }
     expect(outcomes).toEqual([undefined, undefined, undefined]);
     writeFileSync(path, 'abc');
-    const output = OutputFile.open(path);
+    const output = HeldOutput.open(new OutputFile(path));
     expect(output.size()).toBe(3);
     output.close();
   });
@@ -470,7 +472,7 @@ describe('the guard of one file', () => {
     });
     onTestFinished(() => limits.close(() => true));
     const writers = { freeze: () => Promise.reject(new Error('no')), thaw: async () => undefined };
-    limits.arm({ taskId: 'a', output: OutputFile.open(path), maxBytes: 1, writers });
+    limits.arm({ taskId: 'a', output: HeldOutput.open(new OutputFile(path)), maxBytes: 1, writers });
     await until(() => log.length === 2);
     expect(log).toEqual(['no', 'exceeded']);
   });

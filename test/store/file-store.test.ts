@@ -14,7 +14,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { ownIdentity } from '../../src/store/identity.js';
-import { makeRecord, openStore, StoreProcess, tempDir } from '../helpers/store.js';
+import { layoutOf, makeRecord, openStore, StoreProcess, tempDir } from '../helpers/store.js';
 
 const mode = (path: string) => statSync(path).mode & 0o777;
 
@@ -23,12 +23,12 @@ describe('opening', () => {
     const root = tempDir();
     const directory = join(root, 'a', 'b', 'tasks');
     const { store } = await openStore(directory);
-    expect(store.layout.directory).toBe(directory);
+    expect(layoutOf(store).directory).toBe(directory);
     for (const path of ['a', 'a/b', 'a/b/tasks', 'a/b/tasks/.run', 'a/b/tasks/.owner']) {
       expect(mode(join(root, path)), path).toBe(0o700);
     }
     expect(store.owner).toMatchObject({ pid: process.pid, startTicks: ownIdentity().startTicks });
-    expect(existsSync(store.layout.rejectedDir)).toBe(false);
+    expect(existsSync(layoutOf(store).rejectedDir)).toBe(false);
   });
 
   it('keeps the rights of a directory that was there, and makes its own folders in it private', async () => {
@@ -47,7 +47,7 @@ describe('opening', () => {
     mkdirSync(join(root, 'real'));
     symlinkSync('real', join(root, 'link'));
     const { store } = await openStore(pathToFileURL(join(root, 'link')) as never);
-    expect(store.layout.directory).toBe(join(root, 'real'));
+    expect(layoutOf(store).directory).toBe(join(root, 'real'));
   });
 
   it.each([
@@ -112,15 +112,15 @@ describe('put and load', () => {
   it('refuses a record over 1 MiB and keeps the one that was there', async () => {
     const { store } = await openStore(tempDir());
     await store.put(makeRecord('t-1'));
-    const before = readFileSync(store.layout.recordPath('t-1'), 'utf8');
+    const before = readFileSync(layoutOf(store).recordPath('t-1'), 'utf8');
     const large = makeRecord('t-1', { description: 'x'.repeat(1024 * 1024) });
     await expect(store.put(large)).rejects.toMatchObject({ code: 'STORAGE_FAILED', taskId: 't-1' });
-    expect(readFileSync(store.layout.recordPath('t-1'), 'utf8')).toBe(before);
+    expect(readFileSync(layoutOf(store).recordPath('t-1'), 'utf8')).toBe(before);
   });
 
   it('says STORAGE_FAILED with the cause and the task, and works again afterwards', async () => {
     const { store } = await openStore(tempDir());
-    mkdirSync(store.layout.recordPath('t-1'));
+    mkdirSync(layoutOf(store).recordPath('t-1'));
     const failure = store.put(makeRecord('t-1'));
     await expect(failure).rejects.toMatchObject({ code: 'STORAGE_FAILED', taskId: 't-1', cause: { code: 'EISDIR' } });
     await store.put(makeRecord('t-2'));
@@ -157,16 +157,16 @@ describe('results', () => {
     await store.putResult('t-1', { answer: ['ä', 1] });
     await store.putResult('t-1', { answer: 'second' });
     expect(await store.getResult('t-1')).toEqual({ answer: 'second' });
-    expect(readdirSync(store.layout.taskDir('t-1'))).toEqual(['result.json']);
+    expect(readdirSync(layoutOf(store).taskDir('t-1'))).toEqual(['result.json']);
   });
 
   it('says so when a result cannot be read', async () => {
     const { store } = await openStore(tempDir());
     await store.putResult('t-1', 1);
-    writeFileSync(store.layout.resultPath('t-1'), '{');
+    writeFileSync(layoutOf(store).resultPath('t-1'), '{');
     await expect(store.getResult('t-1')).rejects.toMatchObject({ code: 'STORAGE_FAILED', taskId: 't-1' });
-    rmSync(store.layout.resultPath('t-1'));
-    symlinkSync('elsewhere', store.layout.resultPath('t-1'));
+    rmSync(layoutOf(store).resultPath('t-1'));
+    symlinkSync('elsewhere', layoutOf(store).resultPath('t-1'));
     await expect(store.getResult('t-1')).rejects.toMatchObject({
       code: 'STORAGE_FAILED',
       message: expect.stringContaining('is not a regular file'),
@@ -177,7 +177,7 @@ describe('results', () => {
 describe('remove', () => {
   async function withFiles(id: string) {
     const opened = await openStore(tempDir(), { fsync: true });
-    const { layout } = opened.store;
+    const layout = layoutOf(opened.store);
     await opened.store.put(makeRecord(id));
     await opened.store.putResult(id, 1);
     writeFileSync(layout.outputPath(id), 'output');
@@ -191,17 +191,17 @@ describe('remove', () => {
     await store.put(makeRecord('t-10'));
     await store.remove('t-1');
     await store.remove('t-1');
-    expect(readdirSync(store.layout.directory).sort()).toEqual(['.owner', '.run', 't-10.json']);
-    expect(readdirSync(store.layout.runDir)).toEqual([]);
+    expect(readdirSync(layoutOf(store).directory).sort()).toEqual(['.owner', '.run', 't-10.json']);
+    expect(readdirSync(layoutOf(store).runDir)).toEqual([]);
   });
 
   it("leaves what is somebody else's in the folder, and the folder with it", async () => {
     const { store } = await withFiles('t-1');
-    writeFileSync(join(store.layout.taskDir('t-1'), 'notes.txt'), 'mine');
-    mkdirSync(join(store.layout.taskDir('t-1'), 'task.json'));
+    writeFileSync(join(layoutOf(store).taskDir('t-1'), 'notes.txt'), 'mine');
+    mkdirSync(join(layoutOf(store).taskDir('t-1'), 'task.json'));
     await store.remove('t-1');
-    expect(readdirSync(store.layout.taskDir('t-1')).sort()).toEqual(['notes.txt', 'task.json']);
-    expect(existsSync(store.layout.recordPath('t-1'))).toBe(false);
+    expect(readdirSync(layoutOf(store).taskDir('t-1')).sort()).toEqual(['notes.txt', 'task.json']);
+    expect(existsSync(layoutOf(store).recordPath('t-1'))).toBe(false);
   });
 
   it('does not follow a link that stands where the folder was', async () => {
@@ -209,14 +209,14 @@ describe('remove', () => {
     const elsewhere = tempDir();
     writeFileSync(join(elsewhere, 'output.log'), 'not ours');
     await store.put(makeRecord('t-1'));
-    symlinkSync(elsewhere, store.layout.taskDir('t-1'));
+    symlinkSync(elsewhere, layoutOf(store).taskDir('t-1'));
     await store.remove('t-1');
     expect(readFileSync(join(elsewhere, 'output.log'), 'utf8')).toBe('not ours');
   });
 
   it('removes the record last: a failure before leaves it there to be removed again', async () => {
     const { store } = await withFiles('t-1');
-    const { layout } = store;
+    const layout = layoutOf(store);
     // The folder of the run files is a file for a while: nothing in it can be removed.
     renameSync(layout.runDir, `${layout.runDir}-away`);
     writeFileSync(layout.runDir, '');
@@ -236,11 +236,11 @@ describe('remove', () => {
     writeFileSync(join(directory, 'Old-1', 'output.log'), 'said');
     const { store } = await openStore(directory, { fsync: true });
     const { records } = await store.load();
-    expect(readFileSync(store.layout.outputPath('old-1'), 'utf8')).toBe('said');
+    expect(readFileSync(store.output('old-1').path, 'utf8')).toBe('said');
     await store.put(records[0]!);
     await store.putResult('old-1', 1);
     await store.remove('old-1');
     expect(readdirSync(directory).sort()).toEqual(['.owner', '.run']);
-    expect(store.layout.outputPath('old-1')).toBe(join(directory, 'old-1', 'output.log'));
+    expect(store.output('old-1').path).toBe(join(directory, 'old-1', 'output.log'));
   });
 });

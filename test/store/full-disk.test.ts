@@ -4,8 +4,8 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { readRecords } from '../../src/store/file-store.js';
-import { canRun, defer, heldClaims, makeRecord, openStore, parse, tempDir } from '../helpers/store.js';
+import { readRecords } from '../../src/store/load.js';
+import { canRun, defer, heldClaims, layoutOf, makeRecord, openStore, parse, tempDir } from '../helpers/store.js';
 
 function mount(path: string): void {
   execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'holdfast-test', path], { stdio: 'ignore' });
@@ -60,7 +60,7 @@ describe.skipIf(!isPermitted)('a full disk (needs the right to mount)', () => {
     }
     expect(written.size).toBeGreaterThan(3);
     expect(names().sort()).toEqual([...written.keys()].map((id) => `${id}.json`).sort());
-    for (const [id, text] of written) expect(readFileSync(store.layout.recordPath(id), 'utf8')).toBe(text);
+    for (const [id, text] of written) expect(readFileSync(layoutOf(store).recordPath(id), 'utf8')).toBe(text);
 
     await store.remove('t-0');
     await store.remove('t-1');
@@ -77,17 +77,17 @@ describe.skipIf(!isPermitted)('a full disk (needs the right to mount)', () => {
     disk = tinyDisk();
     const { store } = await openStore(disk);
     await store.put(record(1, 100));
-    const good = readFileSync(store.layout.recordPath('t-1'), 'utf8');
+    const good = readFileSync(layoutOf(store).recordPath('t-1'), 'utf8');
     const filler = fill(disk);
     const size = readFileSync(filler).length;
     writeFileSync(filler, Buffer.alloc(Math.max(0, size - pages * 4096)));
     const failure = store.put(record(1, 20_000));
     await expect(failure).rejects.toMatchObject({ code: 'STORAGE_FAILED', cause: { code: 'ENOSPC' } });
-    expect(readFileSync(store.layout.recordPath('t-1'), 'utf8')).toBe(good);
+    expect(readFileSync(layoutOf(store).recordPath('t-1'), 'utf8')).toBe(good);
     expect(names()).toEqual(['t-1.json']);
     rmSync(filler);
     await store.put(record(1, 20_000));
-    expect(readFileSync(store.layout.recordPath('t-1'), 'utf8')).toHaveLength(
+    expect(readFileSync(layoutOf(store).recordPath('t-1'), 'utf8')).toHaveLength(
       JSON.stringify(record(1, 20_000)).length + 1,
     );
   });
@@ -120,6 +120,6 @@ describe.skipIf(!isPermitted)('a full disk (needs the right to mount)', () => {
     const { rejected } = await store.load();
     expect(rejected).toMatchObject([{ path: join(disk, 'bad.json'), movedTo: null }]);
     expect(readFileSync(join(disk, 'bad.json'), 'utf8')).toBe('{');
-    expect(readdirSync(store.layout.rejectedDir)).toEqual([]);
+    expect(readdirSync(layoutOf(store).rejectedDir)).toEqual([]);
   });
 });

@@ -15,7 +15,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { readRecords } from '../../src/store/file-store.js';
+import { readRecords } from '../../src/store/load.js';
 import { canRun, defer, makeRecord, openStore, parse, snapshot, tempDir } from '../helpers/store.js';
 
 let directory: string;
@@ -230,9 +230,10 @@ describe('legacy folders', () => {
       ['one', 'legacy'],
       ['two', 'legacy'],
     ]);
-    expect(store.layout.outputPath('one')).toBe(at('one', 'output.log'));
-    expect(store.layout.outputPath('two')).toBe(at('Two', 'output.log'));
-    expect(store.layout.resultPath('two')).toBe(at('two', 'result.json'));
+    expect(store.output('one').path).toBe(at('one', 'output.log'));
+    expect(store.output('two').path).toBe(at('Two', 'output.log'));
+    await store.putResult('two', 1);
+    expect(existsSync(at('two', 'result.json'))).toBe(true);
   });
 
   it('lets <id>.json win, and still finds the output in the old folder', async () => {
@@ -245,8 +246,8 @@ describe('legacy folders', () => {
     const { store, records, rejected } = await load();
     expect(rejected).toEqual([]);
     expect(records.every((record) => record.kind === 'function')).toBe(true);
-    expect(store.layout.outputPath('two')).toBe(at('Two', 'output.log'));
-    expect(store.layout.outputPath('three')).toBe(at('three', 'output.log'));
+    expect(store.output('two').path).toBe(at('Two', 'output.log'));
+    expect(store.output('three').path).toBe(at('three', 'output.log'));
     expect(readFileSync(at('Two', 'task.json'), 'utf8')).toBe('no record any more');
   });
 
@@ -255,7 +256,7 @@ describe('legacy folders', () => {
     folder('Ab', { legacy: 'Ab' });
     const { store, records, rejected } = await load();
     expect(records).toHaveLength(1);
-    expect(store.layout.outputPath('ab')).toBe(at('AB', 'output.log'));
+    expect(store.output('ab').path).toBe(at('AB', 'output.log'));
     expect(rejected).toMatchObject([{ path: at('Ab', 'task.json'), movedTo: at('.rejected', 'Ab.json') }]);
     expect(rejected[0]!.reason).toMatch(/taken/);
   });

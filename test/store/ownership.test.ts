@@ -27,6 +27,7 @@ import {
   eventually,
   heldClaims,
   identity,
+  layoutOf,
   ManualClock,
   makeRecord,
   openStore,
@@ -286,7 +287,7 @@ describe('an owner that we know nothing of', () => {
     await expect(old.store.remove('t-1')).rejects.toMatchObject(lost);
     await old.store.checkOwnership();
     expect(old.fenced).toEqual([store.owner]);
-    expect(existsSync(store.layout.recordPath('t-1'))).toBe(false);
+    expect(existsSync(layoutOf(store).recordPath('t-1'))).toBe(false);
 
     await old.store.release();
     await store.put(makeRecord('t-1'));

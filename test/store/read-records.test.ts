@@ -1,7 +1,7 @@
 import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { readRecords } from '../../src/store/file-store.js';
+import { readRecords } from '../../src/store/load.js';
 import { makeRecord, openStore, parse, StoreProcess, snapshot, tempDir } from '../helpers/store.js';
 
 describe('readRecords', () => {

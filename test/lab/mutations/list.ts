@@ -284,7 +284,7 @@ export const mutations: readonly Mutation[] = [
     broken: 'the ceiling looks at a path',
     edits: [
       {
-        file: 'src/process/output-file.ts',
+        file: 'src/process/held-output.ts',
         find: 'if (await work.supervisorLives()) {',
         replace: "if (work.taskId === '') {",
       },

@@ -1,4 +1,5 @@
 import { closeSync, constants, fstatSync, lstatSync, openSync } from 'node:fs';
+import type { OutputFile } from '../output/output-file.js';
 import { systemCode } from '../util/system-error.js';
 import type { Work } from './work.js';
 
@@ -10,7 +11,7 @@ const NO_LINK = constants.O_NOFOLLOW ?? 0;
  * The file that a task's output goes to. It is held open: a task can remove its `output.log`, or move it away, and writes on all the same.
  * Where it cannot be opened (too many files are open already), its size is that of the path.
  */
-export class OutputFile {
+export class HeldOutput {
   readonly #path: string;
   #fd: number | undefined;
 
@@ -19,20 +20,20 @@ export class OutputFile {
     this.#fd = fd;
   }
 
-  /** Whoever opens it closes it. Never throws for a file that is not there. */
-  static open(path: string): OutputFile {
-    return new OutputFile(path, regular(path, NO_LINK));
+  /** The caller closes it. Never throws for a file that is not there. */
+  static open({ path }: OutputFile): HeldOutput {
+    return new HeldOutput(path, regular(path, NO_LINK));
   }
 
   /** What the supervisor itself has open, whatever has become of the path; the path where there is no supervisor, or no /proc. */
-  static async of(work: Work, path: string): Promise<OutputFile> {
+  static async of(work: Work, output: OutputFile): Promise<HeldOutput> {
     if (await work.supervisorLives()) {
       const fd = regular(`/proc/${work.pid}/fd/1`);
       // Its pid may have become a stranger's before it was opened. Of our own child that cannot be.
-      if (fd !== undefined && (work.own || (await work.supervisorLives()))) return new OutputFile(path, fd);
+      if (fd !== undefined && (work.own || (await work.supervisorLives()))) return new HeldOutput(output.path, fd);
       if (fd !== undefined) closeSync(fd);
     }
-    return OutputFile.open(path);
+    return HeldOutput.open(output);
   }
 
   /** In bytes; `undefined`: there is no such file. */
