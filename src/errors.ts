@@ -1,49 +1,55 @@
 import type { OwnerIdentity } from './task/types.js';
 
+/** Every code with its meaning. Codes are a promise: new ones may be added in a minor release, none changes its meaning. */
+export const errorCodes = {
+  /** An option of `open`, or a definition of a kind or a hook, is missing, unknown, of a wrong type or out of range; nothing was touched. */
+  INVALID_OPTIONS: true,
+  /** A task spec, patch, filter or call option is wrong. Nothing was touched. */
+  INVALID_SPEC: true,
+  /** The answer to a waiting task is not JSON or does not satisfy the schema that was asked for. The task goes on waiting. */
+  INVALID_INPUT: true,
+  /** The id does not match `^[a-z0-9]+(?:[-_][a-z0-9]+)*$` or is longer than 64 characters. */
+  INVALID_TASK_ID: true,
+  /** No slot is free, and the call does not queue. Nothing was launched. */
+  CAPACITY_EXCEEDED: true,
+  /** The id is taken. */
+  TASK_EXISTS: true,
+  /** The idempotency key belongs to a task with another kind, command or details; the message says what differs. */
+  IDEMPOTENCY_CONFLICT: true,
+  /** There is no such task (any more); for in-process work that goes on after its task has ended: the task is over. */
+  TASK_NOT_FOUND: true,
+  /** `provideInput` was called for a task that waits for nothing. */
+  TASK_NOT_WAITING: true,
+  /** Another manager owns the directory; `owner` says which. */
+  DIRECTORY_OWNED: true,
+  /** Another manager took the directory over, or the directory is gone (the message says which); this one stopped writing. */
+  OWNERSHIP_LOST: true,
+  /** The work could not be started; the task is on record as `failed` and its slot is free. */
+  LAUNCH_FAILED: true,
+  /** Only in an `error` event: a listener of the host's threw or rejected, and `cause` is what it threw. */
+  LISTENER_FAILED: true,
+  /**
+   * The task's processes live where this manager can neither see nor signal them, in another pid namespace or on another machine. Nothing was
+   * written; `stopTask(taskId, { abandon: true })` settles the task without them.
+   */
+  OUT_OF_REACH: true,
+  /** The disk refused; `cause` is the system's error. */
+  STORAGE_FAILED: true,
+  /** The manager was not opened with this kind. */
+  UNKNOWN_KIND: true,
+  /** The manager, or the task, has no hook of this name. */
+  UNKNOWN_HOOK: true,
+  /** The record was written by a newer version and is never rewritten by this one. */
+  RECORD_UNSUPPORTED: true,
+  /** The manager is closed, or was closed during the wait. */
+  MANAGER_CLOSED: true,
+} as const;
+
 /**
- * Why a call was refused or failed. Codes are a promise: new ones may be added in a minor release, none changes its meaning.
- *
- * - `INVALID_OPTIONS`: an option of `open`, or a definition of a kind or a hook, is missing, unknown, of a wrong type or out of range; nothing was touched.
- * - `LISTENER_FAILED`: only in an `error` event: a listener of the host's threw or rejected, and `cause` is what it threw.
- * - `INVALID_SPEC`: a task spec, patch, filter or call option is wrong. Nothing was touched.
- * - `INVALID_TASK_ID`: the id does not match `^[a-z0-9]+(?:[-_][a-z0-9]+)*$` or is longer than 64 characters.
- * - `INVALID_INPUT`: the answer to a waiting task is not JSON or does not satisfy the schema that was asked for. The task goes on waiting.
- * - `CAPACITY_EXCEEDED`: no slot is free, and the call does not queue. Nothing was launched.
- * - `TASK_EXISTS`: the id is taken.
- * - `IDEMPOTENCY_CONFLICT`: the idempotency key belongs to a task with another kind, command or details; the message says what differs.
- * - `TASK_NOT_FOUND`: there is no such task (any more); for in-process work that goes on after its task has ended: the task is over.
- * - `TASK_NOT_WAITING`: `provideInput` was called for a task that waits for nothing.
- * - `DIRECTORY_OWNED`: another manager owns the directory; `owner` says which.
- * - `OWNERSHIP_LOST`: another manager took the directory over, or the directory is gone (the message says which); this one stopped writing.
- * - `LAUNCH_FAILED`: the work could not be started; the task is on record as `failed` and its slot is free.
- * - `OUT_OF_REACH`: the task's processes live where this manager can neither see nor signal them, in another pid namespace or on another
- *   machine. Nothing was written; `stopTask(taskId, { abandon: true })` settles the task without them.
- * - `STORAGE_FAILED`: the disk refused; `cause` is the system's error.
- * - `UNKNOWN_KIND`: the manager was not opened with this kind.
- * - `UNKNOWN_HOOK`: the manager, or the task, has no hook of this name.
- * - `RECORD_UNSUPPORTED`: the record was written by a newer version and is never rewritten by this one.
- * - `MANAGER_CLOSED`: the manager is closed, or was closed during the wait.
+ * Why a call was refused or failed, for programs. Each code is documented where the codes are listed. New ones may be added in a minor release;
+ * none changes its meaning.
  */
-export type BackgroundTaskErrorCode =
-  | 'INVALID_OPTIONS'
-  | 'INVALID_SPEC'
-  | 'INVALID_INPUT'
-  | 'INVALID_TASK_ID'
-  | 'CAPACITY_EXCEEDED'
-  | 'TASK_EXISTS'
-  | 'IDEMPOTENCY_CONFLICT'
-  | 'TASK_NOT_FOUND'
-  | 'TASK_NOT_WAITING'
-  | 'DIRECTORY_OWNED'
-  | 'OWNERSHIP_LOST'
-  | 'LAUNCH_FAILED'
-  | 'LISTENER_FAILED'
-  | 'OUT_OF_REACH'
-  | 'STORAGE_FAILED'
-  | 'UNKNOWN_KIND'
-  | 'UNKNOWN_HOOK'
-  | 'RECORD_UNSUPPORTED'
-  | 'MANAGER_CLOSED';
+export type BackgroundTaskErrorCode = { [Code in keyof typeof errorCodes]: Code }[keyof typeof errorCodes];
 
 /** The one error class of this package: every refused call and every `error` event carries one. */
 export class BackgroundTaskError extends Error {

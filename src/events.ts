@@ -5,102 +5,17 @@
 import { setImmediate } from 'node:timers/promises';
 import mitt from 'mitt';
 import { asError, BackgroundTaskError, withJsonError } from './errors.js';
-import type { AnyTaskKind, Task } from './task/kind.js';
+import { type BackgroundTaskEvents, type EventName, eventNames, isEventName } from './task/events.js';
 import { didYouMean } from './task/nearest.js';
 import { came, show } from './task/show.js';
-import type { Awaitable, OwnerIdentity } from './task/types.js';
+import type { Awaitable } from './task/types.js';
 
-/** What one pass over the active tasks found. Ids, but for `checked`, which counts. */
-export interface ReconcileReport {
-  /** How many tasks were looked at. */
-  readonly checked: number;
-  /** Those that were found to have ended, lost ones included. */
-  readonly settled: readonly string[];
-  /** Those that run on under this manager, which did not launch them. */
-  readonly adopted: readonly string[];
-  /** Those whose work is provably gone. */
-  readonly lost: readonly string[];
-  /** Those that could not be judged; the next pass tries again. */
-  readonly failures: readonly { readonly taskId: string; readonly error: Error }[];
-}
+export type { BackgroundTaskEvents, ReconcileReport } from './task/events.js';
 
-/**
- * Every event with its payload. Each `task:` event is emitted exactly once per transition in this process, after the record that it tells of
- * is durable (`task:progress` excepted, see there). A `type`, so that it can be given to any event emitter.
- */
-export type BackgroundTaskEvents<K extends AnyTaskKind = never> = {
-  /** Registered while no slot was free. The record is durable; nothing was launched. */
-  'task:queued': { task: Task<K> };
-  /** The work was launched, at once, out of the queue, or for another attempt. The record, with `startedAt`, is durable. */
-  'task:started': { task: Task<K> };
-  /** The host changed description or metadata, or the work its details. The change is durable. */
-  'task:updated': { task: Task<K> };
-  /** The work reported progress. Emitted at once, at times before it is durable: that happens at most once a second. */
-  'task:progress': { task: Task<K> };
-  /** The work asked a question: `task.waitingFor`. The question is durable. */
-  'task:waiting': { task: Task<K> };
-  /** The question was answered: `task.lastInput`, durable. */
-  'task:resumed': { task: Task<K> };
-  /** A foreground task went to the background: asked to, or at its deadline. Durable; from now on it holds a slot and owes its hooks. */
-  'task:detached': { task: Task<K>; byTimeout: boolean };
-  /** A stop is on record: `task.stop`. Durable before the first signal is sent; where the disk refuses, `error` comes instead. */
-  'task:stopping': { task: Task<K> };
-  /** A dead owner's task that still runs is this manager's now. Its new owner is on record. */
-  'task:adopted': { task: Task<K> };
-  /** The task ended. Its outcome and the deliveries it owes are durable, and nothing will change the outcome. */
-  'task:settled': { task: Task<K> };
-  /** The task's record and output were removed. */
-  'task:pruned': { taskId: string };
-  /** A hook succeeded at this attempt; that is on record, and it is not called again for this task. */
-  'hook:delivered': { task: Task<K>; hook: string; attempt: number };
-  /** An attempt failed and another one follows. The attempt, the error and the time of the next one are on record. */
-  'hook:retrying': { task: Task<K>; hook: string; attempt: number; error: Error; nextAttemptAt: number };
-  /** The last attempt failed, or a permanent failure came. On record as `failed` until `redeliver` or `skipHook`. */
-  'hook:failed': { task: Task<K>; hook: string; attempt: number; error: Error };
-  /** A record could not be read. It was moved aside, untouched; `movedTo` is `null` where it was left in place. */
-  'record:rejected': { path: string; movedTo: string | null; reason: string };
-  /** A pass over the active tasks is over; what it found is durable, but for the report's `failures`. */
-  'manager:reconciled': { report: ReconcileReport };
-  /**
-   * Another manager took the directory over; `null`: it is not known who, or nobody did and the directory, or this manager's claim in it, is
-   * gone (every call then says which). This manager writes nothing any more.
-   */
-  'manager:fenced': { owner: OwnerIdentity | null };
-  /**
-   * Something failed that no call could report: a write that is tried again later, a stop that could not be recorded, output that was lost,
-   * a listener (`LISTENER_FAILED`, with what it threw as `cause`). Where nobody listens, to this or to all, it is a process warning.
-   */
-  error: { error: BackgroundTaskError; taskId?: string };
-};
-
-type EventName = keyof BackgroundTaskEvents;
 /** A listener to all events gets the event's name first. */
 type ListenerTo<E extends EventName | '*'> = E extends EventName
   ? (payload: BackgroundTaskEvents[E]) => Awaitable<void>
   : (event: EventName, payload: BackgroundTaskEvents[EventName]) => Awaitable<void>;
-
-const known: Readonly<Record<EventName, true>> = {
-  'task:queued': true,
-  'task:started': true,
-  'task:updated': true,
-  'task:progress': true,
-  'task:waiting': true,
-  'task:resumed': true,
-  'task:detached': true,
-  'task:stopping': true,
-  'task:adopted': true,
-  'task:settled': true,
-  'task:pruned': true,
-  'hook:delivered': true,
-  'hook:retrying': true,
-  'hook:failed': true,
-  'record:rejected': true,
-  'manager:reconciled': true,
-  'manager:fenced': true,
-  error: true,
-};
-/** The names of all events. */
-export const eventNames = Object.keys(known) as readonly EventName[];
 
 /** Events delivered in one turn of the event loop when many were held back. */
 const RELEASE_SLICE = 256;
@@ -246,7 +161,7 @@ function ofAll(handler: (round: Round) => void): (round: Round) => void {
 }
 
 function check(event: unknown, listener: unknown): void {
-  if (event !== '*' && !Object.hasOwn(known, event as PropertyKey)) {
+  if (event !== '*' && !isEventName(event)) {
     throw new BackgroundTaskError(
       'INVALID_SPEC',
       `event: expected one of ${eventNames.join(', ')} or *, got ${show(event)}${didYouMean(event, eventNames)}`,

@@ -15,7 +15,7 @@ export type { OutputWindow, ReadOutputOptions } from './output/types.js';
 export type { ReadReport } from './records.js';
 export { importTasks, readTasks } from './records.js';
 export type { TaskFilter } from './task/filter.js';
-export { isFunctionTask, isProcessTask } from './task/guards.js';
+export { isFailed, isFunctionTask, isProcessTask, isTerminal, isWaiting } from './task/guards.js';
 export type {
   AnyTaskKind,
   KindBase,
@@ -33,7 +33,7 @@ export type {
 } from './task/kind.js';
 export { defineTaskKind } from './task/kind.js';
 export type { FunctionSpec, ProcessSpec, Slot, SpecBase, SpecNamed, SpecOfKind } from './task/spec.js';
-export { isFailed, isTerminal, isTerminalStatus, isWaiting } from './task/status.js';
+export { isTerminalStatus } from './task/status.js';
 export type {
   ActiveStatus,
   AnyTask,

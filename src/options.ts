@@ -4,10 +4,12 @@ import { BackgroundTaskError } from './errors.js';
 import { checkHookName, parseHook } from './hooks/definition.js';
 import type { HookDefinition } from './hooks/types.js';
 import type { LegacyShape } from './legacy/types.js';
-import { callable, countOrInfinity, milliseconds, wholeNumber } from './task/fields.js';
+import { builtInKinds } from './task/built-in.js';
+import { countOrInfinity, functionOf, milliseconds, wholeNumber } from './task/fields.js';
 import { type AnyTaskKind, type KindRuntime, type RecoverProcess, runtimeOf } from './task/kind.js';
 import { validate } from './task/problems.js';
 import { MAX_RESULT_BYTES } from './task/record.js';
+import type { Differences, None } from './task/same.js';
 import { isStandardSchema } from './task/schema.js';
 import { came, show } from './task/show.js';
 
@@ -81,29 +83,6 @@ export interface OpenOptions<Kinds extends readonly AnyTaskKind[]> {
   signal?: AbortSignal | undefined;
 }
 
-/** Checked options, with every default filled in. */
-export interface Settings {
-  readonly directory: string | URL;
-  readonly maxRunningTasks: number;
-  readonly maxRunningTasksPerGroup: (group: string) => number;
-  readonly whenFull: 'reject' | 'queue';
-  readonly reconcileIntervalMs: number;
-  readonly stopGraceMs: number;
-  readonly maxOutputBytes: number;
-  readonly maxResultBytes: number;
-  readonly fsync: boolean;
-  readonly retention: { readonly maxAgeMs: number; readonly maxTasks: number; readonly maxForegroundTasks: number };
-  readonly kinds: readonly KindRuntime[];
-  readonly hooks: { readonly [hook: string]: HookDefinition<any> };
-  readonly legacyShapes: readonly LegacyShape[];
-  readonly resumeQueued: boolean;
-  readonly recoverProcess: RecoverProcess | undefined;
-  readonly foreignOwnerTimeoutMs: number | undefined;
-  readonly abandonAfterMs: number | undefined;
-  readonly waitForOwnerMs: number;
-  readonly signal: AbortSignal | undefined;
-}
-
 const DIRECTORY = 'expected a path or a file: URL';
 
 const schema = z.strictObject({
@@ -111,11 +90,15 @@ const schema = z.strictObject({
     .union([z.string().min(1, DIRECTORY), z.instanceof(URL).refine((url) => url.protocol === 'file:', DIRECTORY)], {
       error: DIRECTORY,
     })
-    .refine((value) => !String(value).includes('\0'), 'expected a path without a NUL byte'),
+    .refine((value) => !String(value).includes('\0'), 'expected a path without a NUL byte')
+    .transform((value) => (value instanceof URL ? fileURLToPath(value) : value)),
   maxRunningTasks: countOrInfinity(1).default(Infinity),
   maxRunningTasksPerGroup: z
-    .union([countOrInfinity(0), callable], { error: 'expected a whole number, Infinity, or a function of the group' })
-    .default(Infinity),
+    .union([countOrInfinity(0), functionOf<(group: string) => number>()], {
+      error: 'expected a whole number, Infinity, or a function of the group',
+    })
+    .default(Infinity)
+    .transform((limit) => (typeof limit === 'number' ? () => limit : checkedLimit(limit))),
   whenFull: z.enum(['reject', 'queue']).default('reject'),
   reconcileIntervalMs: milliseconds.default(10_000),
   stopGraceMs: milliseconds.default(5_000),
@@ -129,8 +112,9 @@ const schema = z.strictObject({
       maxForegroundTasks: countOrInfinity(0).default(100),
     })
     .prefault({}),
-  kinds: z.array(z.unknown()).readonly().default([]),
-  hooks: z.record(z.string(), z.unknown()).default({}),
+  // What a kind and a hook must be is checked once all else is right.
+  kinds: z.array(z.custom<AnyTaskKind>()).readonly().default([]),
+  hooks: z.record(z.string(), z.custom<HookDefinition<any>>()).default({}),
   legacyShapes: z
     .array(
       z.custom<LegacyShape>((value) => {
@@ -140,32 +124,34 @@ const schema = z.strictObject({
         );
       }, 'expected a shape: { name, schema, toRecord }'),
     )
+    .readonly()
     .default([]),
   resumeQueued: z.boolean().default(true),
-  recoverProcess: callable.optional(),
+  recoverProcess: functionOf<RecoverProcess>().optional(),
   foreignOwnerTimeoutMs: milliseconds.optional(),
   abandonAfterMs: milliseconds.optional(),
   waitForOwnerMs: milliseconds.default(0),
   signal: z.instanceof(AbortSignal).optional(),
 });
 
+/** An option that only the documented type has, or only the schema, is an error here that names it. */
+type _SameOptions = None<Differences<OpenOptions<readonly AnyTaskKind[]>, z.input<typeof schema>>>;
+
+/** Checked options, with every default filled in. */
+export interface Settings extends Readonly<Omit<z.output<typeof schema>, 'kinds'>> {
+  readonly kinds: readonly KindRuntime[];
+}
+
 /** Checks the options of `open`. Throws `INVALID_OPTIONS` naming every problem, before anything was touched. */
 export function parseOptions(options: OpenOptions<readonly AnyTaskKind[]>): Settings {
   const { data, problem } = validate(schema, options === undefined ? {} : options, ['hooks']);
   if (problem !== undefined) throw new BackgroundTaskError('INVALID_OPTIONS', problem);
-  const { maxRunningTasksPerGroup: perGroup, kinds, directory, ...rest } = data;
-  return {
-    ...rest,
-    directory: directory instanceof URL ? fileURLToPath(directory) : directory,
-    maxRunningTasksPerGroup:
-      typeof perGroup === 'number' ? () => perGroup : checkedLimit(perGroup as (group: string) => number),
-    kinds: parseKinds(kinds),
-    ...checkHooks(rest.hooks as Settings['hooks']),
-    foreignOwnerTimeoutMs: rest.foreignOwnerTimeoutMs,
-    abandonAfterMs: rest.abandonAfterMs,
-    signal: rest.signal,
-    recoverProcess: rest.recoverProcess as RecoverProcess | undefined,
-  };
+  const kinds = parseKinds(data.kinds);
+  for (const [name, definition] of Object.entries(data.hooks)) {
+    checkHookName(name);
+    parseHook(name, definition);
+  }
+  return { ...data, kinds };
 }
 
 function checkedLimit(limit: (group: string) => number): (group: string) => number {
@@ -179,16 +165,8 @@ function checkedLimit(limit: (group: string) => number): (group: string) => numb
   };
 }
 
-function checkHooks(hooks: Settings['hooks']): Pick<Settings, 'hooks'> {
-  for (const [name, definition] of Object.entries(hooks)) {
-    checkHookName(name);
-    parseHook(name, definition);
-  }
-  return { hooks };
-}
-
 function parseKinds(kinds: readonly unknown[]): KindRuntime[] {
-  const names = new Set(['process', 'function']);
+  const names = new Set<string>(builtInKinds);
   return kinds.map((kind, index) => {
     const runtime = runtimeOf(kind);
     if (!runtime)

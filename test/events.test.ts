@@ -2,7 +2,8 @@ import { setImmediate } from 'node:timers/promises';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { BackgroundTaskError } from '../src/errors.js';
-import { type BackgroundTaskEvents, EventHub, eventNames } from '../src/events.js';
+import { type BackgroundTaskEvents, EventHub } from '../src/events.js';
+import { eventNames } from '../src/task/events.js';
 import { until } from './helpers/wait.js';
 
 let hub: EventHub;

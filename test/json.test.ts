@@ -2,8 +2,9 @@
 import { expect, it } from 'vitest';
 import { z } from 'zod';
 import { BackgroundTaskError, withJsonError } from '../src/errors.js';
-import { EventHub, eventNames } from '../src/events.js';
+import { EventHub } from '../src/events.js';
 import { defineTaskKind } from '../src/index.js';
+import { eventNames } from '../src/task/events.js';
 import { openManager } from './helpers/manager.js';
 
 const written = (value: unknown) => JSON.parse(JSON.stringify(value));

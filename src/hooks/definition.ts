@@ -1,19 +1,10 @@
 import { z } from 'zod';
 import { BackgroundTaskError } from '../errors.js';
-import { callable, countOrInfinity, milliseconds } from '../task/fields.js';
+import { countOrInfinity, functionOf, milliseconds } from '../task/fields.js';
 import { validate } from '../task/problems.js';
+import type { Differences, None } from '../task/same.js';
 import { came, show } from '../task/show.js';
-import type { Awaitable } from '../task/types.js';
-import type { Delivery, HookDefinition, HookOptions } from './types.js';
-
-/** A hook that is called, with every default filled in. */
-export interface HookSettings {
-  readonly deliver: (task: unknown, delivery: Delivery) => Awaitable<unknown>;
-  readonly maxAttempts: number;
-  readonly minDelayMs: number;
-  readonly maxDelayMs: number;
-  readonly timeoutMs: number;
-}
+import type { Hook, HookDefinition, HookOptions } from './types.js';
 
 /** Part of every delivery id, and so of a header: starts with a letter or digit, which also keeps `__proto__` out. */
 const namePattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
@@ -21,12 +12,20 @@ const namePattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 const DEFAULT_MAX_DELAY_MS = 30_000;
 
 const schema = z.strictObject({
-  deliver: callable,
+  deliver: functionOf<Hook<any>>(),
   maxAttempts: countOrInfinity(1).default(4),
   minDelayMs: milliseconds.default(500),
   maxDelayMs: milliseconds.optional(),
   timeoutMs: milliseconds.default(30_000),
 });
+
+/** An option that only the documented type has, or only the schema, is an error here that names it. */
+type _SameOptions = None<Differences<HookOptions<any>, z.input<typeof schema>>>;
+
+/** A hook that is called, with every default filled in. */
+export interface HookSettings extends Readonly<z.output<typeof schema>> {
+  readonly maxDelayMs: number;
+}
 
 /** Throws `INVALID_OPTIONS`. */
 export function checkHookName(name: unknown): asserts name is string {

@@ -1,14 +1,11 @@
 import type { Clock } from '../clock.js';
 import type { BackgroundTaskError } from '../errors.js';
 import type { OutputWindow, ReadOutputOptions } from '../output/types.js';
+import type { EventsOf } from '../task/events.js';
 import type { TaskRecord } from '../task/record.js';
 
-/** The events of deliveries, as the outbox has them: with records, which the public types narrow by kind. */
-export interface HookEvents {
-  'hook:delivered': { task: TaskRecord; hook: string; attempt: number };
-  'hook:retrying': { task: TaskRecord; hook: string; attempt: number; error: Error; nextAttemptAt: number };
-  'hook:failed': { task: TaskRecord; hook: string; attempt: number; error: Error };
-}
+/** The events of deliveries, with records, which the public types narrow by kind. */
+export type HookEvents = Pick<EventsOf<TaskRecord>, 'hook:delivered' | 'hook:retrying' | 'hook:failed'>;
 
 /** What the outbox needs from whoever keeps the records. */
 export interface OutboxPort {

@@ -4,13 +4,12 @@
  * task that its file calls running is running; whether it can be is for the manager to judge, see `isOrphanedLegacy`.
  */
 import { BackgroundTaskError } from '../errors.js';
-import { toJson } from '../task/json.js';
+import { isPlainObject, toJson } from '../task/json.js';
 import { inOneVoice } from '../task/problems.js';
 import {
   assertJson,
   describeIssues,
   isCurrentShape,
-  isPlainObject,
   isSupported,
   parseCurrentRecord,
   RecordError,

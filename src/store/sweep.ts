@@ -4,9 +4,10 @@
 import { unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Clock } from '../clock.js';
+import { isTerminal } from '../task/guards.js';
 import { isTaskId } from '../task/id.js';
 import type { TaskRecord } from '../task/record.js';
-import { isTerminal, isTerminalStatus } from '../task/status.js';
+import { isTerminalStatus } from '../task/status.js';
 import { Slices } from '../util/slices.js';
 import { systemCode } from '../util/system-error.js';
 import type { Layout } from './layout.js';

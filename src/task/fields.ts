@@ -46,11 +46,12 @@ export const description = z.custom<string>(
   (value) => typeof value === 'string' && value.trim() !== '',
   'expected a string that is not blank',
 );
+/** A function. What it takes and returns is not checked. */
+export function functionOf<F extends (...args: never[]) => unknown>(): z.ZodType<F, F> {
+  return z.custom<F>((value) => typeof value === 'function', 'expected a function');
+}
 /** A function, whatever it takes. */
-export const callable = z.custom<(...args: never[]) => unknown>(
-  (value) => typeof value === 'function',
-  'expected a function',
-);
+export const callable = functionOf<(...args: never[]) => unknown>();
 /** A string without NUL bytes, which no system call could take. */
 export const textWithoutNul = z
   .string()

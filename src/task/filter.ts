@@ -3,8 +3,8 @@ import { z } from 'zod';
 import { BackgroundTaskError } from '../errors.js';
 import { validate } from './problems.js';
 import type { TaskRecord } from './record.js';
-import { isTerminalStatus, taskStatuses } from './status.js';
-import type { TaskStatus } from './types.js';
+import type { Differences, None } from './same.js';
+import { isTerminalStatus, type TaskStatus, taskStatuses } from './status.js';
 
 /** Which tasks are meant: all given conditions must hold. */
 export interface TaskFilter<N extends string = string> {
@@ -37,6 +37,9 @@ export const filterFields = {
     .optional(),
   includeForeground: z.boolean().optional(),
 };
+
+/** A condition that only the documented type has, or only the schema, is an error here that names it. */
+type _SameConditions = None<Differences<TaskFilter, z.input<z.ZodObject<typeof filterFields>>>>;
 
 /** Checks the options of a call against its schema; absent ones are none. Throws `INVALID_SPEC` naming every problem. */
 export function checkOptions<S extends z.ZodObject>(schema: S, options: unknown, call: string): z.infer<S> {

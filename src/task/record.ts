@@ -6,12 +6,13 @@
 import { z } from 'zod';
 import { asError } from '../errors.js';
 import { MAX_ID_LENGTH, namePattern } from './id.js';
-import { cutText, deepFreeze } from './json.js';
+import { cutText, deepFreeze, findNotJson, isPlainObject } from './json.js';
 import { migrate } from './migrations.js';
 import { describeProblems, inOneVoice } from './problems.js';
+import type { Differences, None } from './same.js';
 import { came, show } from './show.js';
 import { hookStates, stopCauses, taskStatuses } from './status.js';
-import type { JsonObject, TaskOf } from './types.js';
+import type { JsonObject, JsonValue, OwedDelivery, TaskOf } from './types.js';
 
 export const SCHEMA_VERSION = 1;
 /** A record file beyond this is rejected, so nothing beyond it is ever written. */
@@ -23,9 +24,6 @@ export const MAX_RESULT_BYTES = 262_144;
 
 /** Texts of errors and reasons are cut here. */
 export const MAX_TEXT_BYTES = 8 * 1024;
-/** Deeper values are rejected: they could be read, but writing them back would overflow the stack. Specs are held to 1000 levels. */
-const MAX_DEPTH = 1024;
-
 /** The record on disk, as an immutable value. `kind` is a plain name here; the public types narrow it. */
 export interface TaskRecord extends TaskOf<string, JsonObject> {
   readonly schemaVersion: number;
@@ -41,9 +39,9 @@ export interface TaskRecord extends TaskOf<string, JsonObject> {
 
 const optional = <T extends z.ZodType>(schema: T) => schema.exactOptional();
 const time = z.number().nonnegative();
-const plainObject = z.custom<JsonObject>(isPlainObject, 'expected an object');
-/** Whether it is JSON is judged for the record as a whole. */
-const json = z.unknown().refine((value) => value !== undefined, 'expected a JSON value');
+/** An object, whatever is in it: whether that is JSON is judged for the record as a whole. */
+const objectOf = <T extends object>() => z.custom<T>(isPlainObject, 'expected an object');
+const json = z.custom<JsonValue>((value) => value !== undefined, 'expected a JSON value');
 
 const error = z.object({ name: z.string(), message: z.string(), code: optional(z.string()) });
 
@@ -56,7 +54,7 @@ const owed = z.object({
 });
 
 /** Not `z.record`, which passes over a key named `__proto__`. */
-const hooks = plainObject.superRefine((value, context) => {
+const hooks = objectOf<TaskRecord['hooks']>().superRefine((value, context) => {
   if (!isPlainObject(value)) return;
   for (const [name, delivery] of Object.entries(value)) {
     const parsed = owed.safeParse(delivery, inOneVoice);
@@ -98,7 +96,7 @@ const schema = z.object({
   detachOnTimeout: optional(z.boolean()),
   detachTimeoutMs: optional(time),
   hasInput: optional(z.literal(true)),
-  registeredDetails: optional(plainObject),
+  registeredDetails: optional(objectOf<NonNullable<TaskRecord['registeredDetails']>>()),
   owner: owner.nullable(),
   stop: optional(z.object({ cause: z.enum(stopCauses), reason: optional(z.string()), requestedAt: time })),
   stopReason: optional(z.string()),
@@ -110,13 +108,23 @@ const schema = z.object({
       updatedAt: time,
     }),
   ),
-  waitingFor: optional(z.object({ prompt: z.string(), requestedAt: time })),
+  waitingFor: optional(z.object({ prompt: z.string(), data: optional(json), requestedAt: time })),
   lastInput: optional(z.object({ prompt: z.string(), value: json, answeredAt: time })),
   error: optional(error),
-  details: plainObject,
-  metadata: plainObject,
+  result: optional(json),
+  details: objectOf<JsonObject>(),
+  metadata: objectOf<JsonObject>(),
   hooks,
 });
+
+/** Records that earlier versions and other systems wrote have neither revision nor time of writing. */
+type StoredRecord = Omit<TaskRecord, 'revision' | 'updatedAt'> & Partial<Pick<TaskRecord, 'revision' | 'updatedAt'>>;
+
+/** A field that only the documented type has, or only the schema, is an error here that names it. */
+type _SameFields = None<
+  | Differences<Omit<StoredRecord, 'schemaVersion'>, Omit<z.output<typeof schema>, 'schemaVersion'>>
+  | Differences<OwedDelivery, z.output<typeof owed>>
+>;
 
 /** What must be readable of a record from a newer version, for it to be listed at all. */
 const newer = z.object({
@@ -125,6 +133,23 @@ const newer = z.object({
   kind: schema.shape.kind,
   status: schema.shape.status,
 });
+
+/** The fields of a type without its optional ones. */
+type RequiredFields<T> = { [K in keyof T as object extends Pick<T, K> ? never : K]: T[K] };
+
+/** Every other field that a record must have, with what stands for it where a newer version's cannot be read. */
+const fallbacks: Omit<RequiredFields<StoredRecord>, keyof z.output<typeof newer>> = {
+  description: '',
+  detached: true,
+  createdAt: 0,
+  startedAt: null,
+  endedAt: null,
+  attempt: 1,
+  owner: null,
+  details: {},
+  metadata: {},
+  hooks: {},
+};
 
 /** Thrown where a value is no record: the message names every problem. */
 export class RecordError extends Error {
@@ -156,11 +181,10 @@ export function parseCurrentRecord(value: unknown): TaskRecord {
   const record = version === SCHEMA_VERSION ? value : migrated(value);
   const parsed = schema.safeParse(record, inOneVoice);
   if (!parsed.success) throw new RecordError(describeIssues(parsed.error.issues, record));
-  return deepFreeze(withRevision(record as unknown as TaskRecord));
+  return deepFreeze(withRevision(record as unknown as StoredRecord));
 }
 
-/** Records that earlier versions and other systems wrote have neither revision nor time of writing. */
-function withRevision(record: Omit<TaskRecord, 'revision' | 'updatedAt'> & Partial<TaskRecord>): TaskRecord {
+function withRevision(record: StoredRecord): TaskRecord {
   const { revision, updatedAt, endedAt, startedAt, createdAt } = record;
   if (revision !== undefined && updatedAt !== undefined) return record as TaskRecord;
   return { ...record, revision: revision ?? 0, updatedAt: updatedAt ?? endedAt ?? startedAt ?? createdAt };
@@ -194,69 +218,14 @@ function parseNewerRecord(value: JsonObject): TaskRecord {
     if (key === 'schemaVersion' || !Object.hasOwn(readable, key)) continue;
     if (!(field as z.ZodType).safeParse(readable[key]).success) delete readable[key];
   }
-  return deepFreeze(withRevision({ ...fallbacks(), ...readable } as TaskRecord));
-}
-
-const fallbacks = () => ({
-  description: '',
-  detached: true,
-  createdAt: 0,
-  startedAt: null,
-  endedAt: null,
-  attempt: 1,
-  owner: null,
-  details: {},
-  metadata: {},
-  hooks: {},
-});
-
-/** Whether it is an object as JSON makes them: a `Date`, a `Map` or an array is none. */
-export function isPlainObject(value: unknown): value is JsonObject {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
-  const prototype = Object.getPrototypeOf(value);
-  // Objects of another realm have another `Object.prototype`, which is as well the end of its chain.
-  return prototype === null || prototype === Object.prototype || Object.getPrototypeOf(prototype) === null;
+  return deepFreeze(withRevision({ ...fallbacks, ...readable } as TaskRecord));
 }
 
 /** Throws {@link RecordError} for a value that JSON would lose or change, or that is nested too deeply to be written back. */
 export function assertJson(value: unknown, newerVersion = false): void {
-  const found = findNotJson(value, 0);
+  const found = findNotJson(value);
   if (found)
     throw new RecordError(`${found.path.slice(-8).reverse().join('.') || 'value'}: ${found.problem}`, newerVersion);
-}
-
-/** The first such place; its path is collected from the inside out, so that nothing is built for a good value. */
-function findNotJson(value: unknown, depth: number): { path: string[]; problem: string } | undefined {
-  switch (typeof value) {
-    case 'string':
-    case 'boolean':
-      return undefined;
-    case 'number':
-      return Number.isFinite(value) ? undefined : { path: [], problem: `is ${value}, which JSON cannot hold` };
-    case 'object':
-      break;
-    default:
-      return {
-        path: [],
-        problem: `is ${typeof value === 'undefined' ? 'undefined' : `a ${typeof value}`}, which JSON cannot hold`,
-      };
-  }
-  if (value === null) return undefined;
-  if (depth > MAX_DEPTH) return { path: [], problem: `is nested more than ${MAX_DEPTH} levels deep` };
-  const keys = Array.isArray(value) ? undefined : Object.keys(value);
-  if (keys && !isPlainObject(value)) {
-    return { path: [], problem: `is a ${Object.prototype.toString.call(value).slice(8, -1)}, which JSON cannot hold` };
-  }
-  const length = keys ? keys.length : (value as unknown[]).length;
-  for (let i = 0; i < length; i++) {
-    const key = keys ? keys[i]! : i;
-    const found = findNotJson((value as Record<string | number, unknown>)[key], depth + 1);
-    if (found) {
-      found.path.push(String(key));
-      return found;
-    }
-  }
-  return undefined;
 }
 
 /** Every problem, cut to what a text may have. */

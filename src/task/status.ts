@@ -1,16 +1,37 @@
 /*
- * The state machine:
+ * The closed lists of the record, and the state machine:
  *
  *   queued ─▶ running ⇄ waiting          queued ─▶ failed (launch) · killed · timed_out · lost
  *   running, waiting ─▶ completed · failed · timed_out · killed · lost        nothing leaves a terminal state
+ *
+ * Each list is written once, as a constant: the parsers check against it, and the type is derived from it.
  */
-import type { AnyTask, Ended, Failed, StopCause, TaskStatus, TerminalStatus, Waiting } from './types.js';
 
 const activeStatuses = ['queued', 'running', 'waiting'] as const;
+/** A task that has not ended: `queued` waits for a slot, `running` works, `waiting` wants an answer (and keeps its slot). */
+export type ActiveStatus = (typeof activeStatuses)[number];
+
 const terminalStatuses = ['completed', 'failed', 'timed_out', 'killed', 'lost'] as const;
+/**
+ * A task that has ended. Nothing leaves a terminal status. `completed`: the work succeeded; `failed`: it failed, or could not be launched;
+ * `timed_out`: its deadline ended it; `killed`: a stop ended it; `lost`: it is provably gone, and nothing says how it ended.
+ */
+export type TerminalStatus = (typeof terminalStatuses)[number];
+
 export const taskStatuses = [...activeStatuses, ...terminalStatuses] as const;
+/** Every status that a record can have. */
+export type TaskStatus = ActiveStatus | TerminalStatus;
+
 export const stopCauses = ['user', 'deadline', 'output_limit', 'shutdown'] as const;
+/**
+ * Who or what asked a task to stop; the first cause on record wins. `user`: `stopTask`, `stopAll`, or the spec's `signal`; `deadline`:
+ * `timeoutMs` is over; `output_limit`: the output is larger than `maxOutputBytes`; `shutdown`: the manager was closed.
+ */
+export type StopCause = (typeof stopCauses)[number];
+
 export const hookStates = ['pending', 'delivered', 'failed', 'skipped'] as const;
+/** How an owed delivery stands: `pending` is still owed, `delivered` arrived, `failed` is the dead letter, `skipped` was withdrawn. */
+export type HookState = (typeof hookStates)[number];
 
 const terminal: ReadonlySet<TaskStatus> = new Set(terminalStatuses);
 
@@ -20,33 +41,13 @@ export function isTerminalStatus(status: TaskStatus): status is TerminalStatus {
 }
 
 /**
- * Whether this task has ended; then `endedAt` is its end. Records of other systems that never said when they ended are the one exception:
- * there it is `null` all the same.
- */
-export function isTerminal<T extends AnyTask>(task: T): task is T & Ended {
-  return terminal.has(task.status);
-}
-
-/** Whether this task waits for an answer; then `waitingFor` is its question. */
-export function isWaiting<T extends AnyTask>(task: T): task is T & Waiting {
-  return task.status === 'waiting' && task.waitingFor !== undefined;
-}
-
-/**
- * Whether this task has failed and its record says how: then `error` is there. Every task that fails under holdfast records one; a record of
- * another system may have `status: 'failed'` and nothing more, and then this is `false`.
- */
-export function isFailed<T extends AnyTask>(task: T): task is T & Failed {
-  return task.status === 'failed' && task.error !== undefined;
-}
-
-/**
- * How work can be found to have ended: as if with exit 0, as if with another exit, or without a trace. `abandoned`: whether it has ended cannot
- * be known, and somebody who may decided that nobody waits any longer.
+ * How work can be found to have ended: as if with exit 0, as if with another exit, or without a trace. `abandoned`: whether it has ended
+ * cannot be known, and the host decided not to wait for it any longer.
  */
 export type Ending = 'completed' | 'failed' | 'gone' | 'abandoned';
 
-const verdicts: Record<StopCause | 'none', Record<Ending, TerminalStatus>> = {
+/** The status of each ending, by the stop that was on record. */
+const verdicts: Readonly<Record<StopCause | 'none', Readonly<Record<Ending, TerminalStatus>>>> = {
   none: { completed: 'completed', failed: 'failed', gone: 'lost', abandoned: 'lost' },
   user: { completed: 'completed', failed: 'killed', gone: 'killed', abandoned: 'lost' },
   shutdown: { completed: 'completed', failed: 'killed', gone: 'killed', abandoned: 'lost' },
@@ -54,7 +55,7 @@ const verdicts: Record<StopCause | 'none', Record<Ending, TerminalStatus>> = {
   output_limit: { completed: 'killed', failed: 'killed', gone: 'killed', abandoned: 'lost' },
 };
 
-/** The one judgement: what an ending means, given the stop that was on record before any signal was sent. */
+/** What an ending means, given the stop that was on record before any signal was sent. */
 export function judge(ending: Ending, stop: { readonly cause: StopCause } | undefined): TerminalStatus {
   return verdicts[stop?.cause ?? 'none'][ending];
 }

@@ -1,3 +1,8 @@
+import type { BuiltInKind } from './built-in.js';
+import type { HookState, StopCause, TaskStatus, TerminalStatus } from './status.js';
+
+export type { ActiveStatus, HookState, StopCause, TaskStatus, TerminalStatus } from './status.js';
+
 /** Any JSON value. */
 export type JsonValue = string | number | boolean | null | readonly JsonValue[] | { readonly [key: string]: JsonValue };
 /** A JSON object. */
@@ -17,17 +22,6 @@ export interface StandardSchema<Output = unknown> {
     readonly types?: { readonly input: unknown; readonly output: Output } | undefined;
   };
 }
-
-/** A task that has not ended: `queued` waits for a slot, `running` works, `waiting` wants an answer (and keeps its slot). */
-export type ActiveStatus = 'queued' | 'running' | 'waiting';
-/** A task that has ended. Nothing leaves a terminal status. */
-export type TerminalStatus = 'completed' | 'failed' | 'timed_out' | 'killed' | 'lost';
-/** Every status that a record can have. */
-export type TaskStatus = ActiveStatus | TerminalStatus;
-/** Who or what asked a task to stop. The first cause on record wins. */
-export type StopCause = 'user' | 'deadline' | 'output_limit' | 'shutdown';
-/** How an owed delivery stands: `failed` is the dead letter, `skipped` was withdrawn. */
-export type HookState = 'pending' | 'delivered' | 'failed' | 'skipped';
 
 /** An error as it is recorded; the message is cut at 8 KiB. */
 export interface TaskError {
@@ -88,7 +82,7 @@ interface HostKind {
   readonly [unknownKind]: true;
 }
 /** `kind` as a snapshot has it: the name, which the compiler also knows to be one that a host defined. */
-export type KindField<Kind> = Kind extends 'process' | 'function'
+export type KindField<Kind> = Kind extends BuiltInKind
   ? Kind
   : Kind extends string
     ? string extends Kind
