@@ -3,7 +3,7 @@ export { BackgroundTaskError, PermanentDeliveryError } from './errors.js';
 export type { BackgroundTaskEvents, ReconcileReport } from './events.js';
 export type { Delivery, DeliveryEntry, Hook, HookDefinition, HookOptions } from './hooks/types.js';
 export type { ImportReport } from './legacy/import.js';
-export { parseTaskRecord } from './legacy/index.js';
+export { parseTaskRecord } from './legacy/parser.js';
 export type { LegacyShape } from './legacy/types.js';
 export type { PruneOptions } from './lifecycle/retention.js';
 export type { StopOptions } from './lifecycle/stopping.js';

@@ -2,7 +2,7 @@ import { type Clock, systemClock } from './clock.js';
 import { BackgroundTaskError } from './errors.js';
 import { type BackgroundTaskEvents, EventHub, type ReconcileReport } from './events.js';
 import type { DeliveryEntry, HookDefinition } from './hooks/types.js';
-import { createParser } from './legacy/index.js';
+import { createParser } from './legacy/parser.js';
 import { callOptions } from './lifecycle/call-options.js';
 import { Closing } from './lifecycle/closing.js';
 import { Core } from './lifecycle/core.js';

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { systemClock } from './clock.js';
 import { judgeRecords } from './judge.js';
 import { fits, type ImportReport, importRecords } from './legacy/import.js';
-import { createParser } from './legacy/index.js';
+import { createParser } from './legacy/parser.js';
 import type { TaskStore } from './store/contract.js';
 import { openFileStore } from './store/file-store.js';
 import { openStoreReader } from './store/reader.js';

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import { webhookHook } from '../src/hooks/webhook.js';
 import { BackgroundTaskManager, defineTaskKind, importTasks, parseTaskRecord } from '../src/index.js';
+import { webhookHook } from '../src/webhook/index.js';
 import { type openManager, scratch } from './helpers/manager.js';
 
 type Mistake = readonly [given: unknown, message: string];

@@ -5,9 +5,9 @@
 import type { Timer } from '../clock.js';
 import type { BackgroundTaskError } from '../errors.js';
 import { Outbox } from '../hooks/outbox.js';
-import { isOrphanedLegacy } from '../legacy/index.js';
 import { createProcessKind, type ProcessSupport } from '../process/process-kind.js';
 import { detailsFit, type KindRuntime, runtimeOf } from '../task/kind.js';
+import { isOrphanedLegacy } from '../task/orphan.js';
 import { isSupported, type TaskRecord } from '../task/record.js';
 import { isTerminalStatus } from '../task/status.js';
 import { Slices, sortInSlices } from '../util/slices.js';

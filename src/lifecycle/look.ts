@@ -2,8 +2,9 @@
  * "Look at this task": the one path by which a task is found to run on, to be adopted, or to have ended. A child's exit, a change on disk,
  * the reconcile timer, a stop and `open` all come here; none of them judges anything by itself.
  */
-import { isOrphanedLegacy } from '../legacy/index.js';
+
 import type { OutOfReach } from '../task/kind.js';
+import { isOrphanedLegacy } from '../task/orphan.js';
 import type { TaskRecord } from '../task/record.js';
 import type { JsonObject } from '../task/types.js';
 import { type Core, isOver, toTaskError } from './core.js';

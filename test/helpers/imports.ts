@@ -3,13 +3,14 @@ import { readFileSync } from 'node:fs';
 import { dirname, join, normalize, relative } from 'node:path';
 import ts from 'typescript';
 import { root } from './house.js';
+import { parts } from './parts.js';
 
 /** Each file with the files and packages that it imports, type imports included. */
 export type ImportGraph = ReadonlyMap<string, readonly string[]>;
 
 /**
- * Bottom first. A part may import parts that stand before it, and itself. `errors.ts` and `clock.ts` may be imported by all; for its
- * types `errors.ts` may look into `task`, where the rule against cycles between files keeps it honest.
+ * The core, bottom first. A layer may import layers that stand before it, and itself. `errors.ts` and `clock.ts` may be imported by all;
+ * for its types `errors.ts` may look into `task`, where the rule against cycles between files keeps it honest.
  */
 const layers: readonly (readonly string[])[] = [
   ['clock.ts', 'errors.ts', 'task'],
@@ -21,8 +22,11 @@ const layers: readonly (readonly string[])[] = [
   ['lifecycle'],
   ['judge.ts'],
   ['manager.ts', 'records.ts'],
-  ['index.ts'],
+  ['index.ts', 'internal.ts'],
 ];
+
+/** All of the core that a part beside it may import. Nothing of the core may import `internal.ts`. */
+const faces = ['src/index.ts', 'src/internal.ts'];
 
 /** Stricter than the order alone. */
 const only: Readonly<Record<string, readonly string[]>> = {
@@ -33,8 +37,8 @@ const only: Readonly<Record<string, readonly string[]>> = {
   legacy: ['legacy', 'task', 'errors.ts'],
 };
 
-/** The part of a file: its folder in src, or its own name at the top of src. */
-export function partOf(file: string): string {
+/** Where a file belongs: its folder in src, or its own name at the top of src. */
+export function placeOf(file: string): string {
   return relative('src', file).split('/')[0] ?? file;
 }
 
@@ -89,22 +93,26 @@ export function findCycles(graph: ImportGraph): string[] {
   return [...cycles];
 }
 
-/** Every import that goes the wrong way, and every part that has no place yet. */
+/** Every import that goes the wrong way, and every file that has no place yet. */
 export function findViolations(graph: ImportGraph): string[] {
-  const rank = new Map(layers.flatMap((parts, index) => parts.map((part) => [part, index] as const)));
   return [...graph].flatMap(([file, imports]) => {
-    const part = partOf(file);
-    const own = rank.get(part);
-    if (own === undefined) return [`${file}: "${part}" has no place in the layers of test/helpers/imports.ts`];
+    const place = placeOf(file);
+    if (!Object.hasOwn(parts, place) && !rank.has(place))
+      return [`${file}: "${place}" is neither in the layers of test/helpers/imports.ts nor a part`];
     return imports
-      .filter((target) => graph.has(target) && !allowed(part, own, partOf(target), rank))
+      .filter((target) => graph.has(target) && !allowed(place, target))
       .map((target) => `${file} must not import ${target}`);
   });
 }
 
-function allowed(part: string, own: number, target: string, rank: ReadonlyMap<string, number>): boolean {
-  if (target === part) return true;
-  const listed = only[part];
-  if (listed) return listed.includes(target);
-  return (rank.get(target) ?? Number.POSITIVE_INFINITY) < own;
+const rank = new Map(layers.flatMap((places, index) => places.map((place) => [place, index] as const)));
+
+function allowed(place: string, target: string): boolean {
+  const other = placeOf(target);
+  if (other === place) return true;
+  const part = parts[place];
+  if (part) return faces.includes(target) || (part.uses ?? []).some((used) => target === `src/${used}/index.ts`);
+  const listed = only[place];
+  if (listed) return listed.includes(other);
+  return (rank.get(other) ?? Number.POSITIVE_INFINITY) < (rank.get(place) ?? -1);
 }

@@ -1,7 +1,7 @@
 // A host that is killed: `host.ts <directory> <url>`. Registers tasks, and says on its standard output what is on record as delivered.
 
-import { webhookHook } from '../../src/hooks/webhook.js';
 import { BackgroundTaskManager } from '../../src/index.js';
+import { webhookHook } from '../../src/webhook/index.js';
 
 const TASKS = 50;
 const [directory = '', url = ''] = process.argv.slice(2);

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { expect, it, onTestFinished } from 'vitest';
-import { webhookHook } from '../../src/hooks/webhook.js';
+import { webhookHook } from '../../src/webhook/index.js';
 import { openManager, scratch } from '../helpers/manager.js';
 import { receiver } from '../helpers/receiver.js';
 import { until } from '../helpers/wait.js';

@@ -1,7 +1,7 @@
 // Hooks through the manager: records, files and deliveries together.
 import type { ServerResponse } from 'node:http';
 import { expect, it } from 'vitest';
-import { webhookHook } from '../../src/hooks/webhook.js';
+import { webhookHook } from '../../src/webhook/index.js';
 import { deferred, openManager, scratch } from '../helpers/manager.js';
 import { receiver } from '../helpers/receiver.js';
 import { until } from '../helpers/wait.js';

@@ -35,7 +35,7 @@ beforeAll(() => {
   checker = program.getTypeChecker();
 });
 
-const entries = [join(root, 'src/index.ts'), join(root, 'src/hooks/webhook.ts')];
+const entries = [join(root, 'src/index.ts'), join(root, 'src/webhook/index.ts')];
 
 function exportsOf(file: string): ts.Symbol[] {
   const source = program.getSourceFile(file);

@@ -2,7 +2,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { filesBelow, root } from '../helpers/house.js';
-import { findCycles, findViolations, importsOf, partOf } from '../helpers/imports.js';
+import { findCycles, findViolations, importsOf, placeOf } from '../helpers/imports.js';
+import { packageOf, parts } from '../helpers/parts.js';
 
 const files = filesBelow('src', '.ts');
 const graph = new Map(files.map((file) => [file, importsOf(file)]));
@@ -38,22 +39,25 @@ describe('imports of src', () => {
 
   it('keeps input and output away from task', () => {
     const io = /^(node:)?(fs|child_process|net|http|https|dgram|worker_threads|os)(\/|$)/;
-    const found = files.filter((file) => partOf(file) === 'task' && graph.get(file)?.some((name) => io.test(name)));
+    const found = files.filter((file) => placeOf(file) === 'task' && graph.get(file)?.some((name) => io.test(name)));
     expect(found).toEqual([]);
   });
 
   it('leaves the paths of a directory to the store', () => {
     // What they join is the caller's: the folder and the program of a command.
     const ofCommands = ['src/process/exec-failure.ts', 'src/process/process-spec.ts'];
-    const outside = files.filter((file) => !['store', 'legacy', 'output'].includes(partOf(file)));
+    const outside = files.filter(
+      (file) => !['store', 'legacy', 'output', ...Object.keys(parts)].includes(placeOf(file)),
+    );
     const importing = (name: string) => outside.filter((file) => graph.get(file)?.includes(name));
     expect(importing('src/store/layout.ts')).toEqual([]);
     expect(importing('node:path')).toEqual(ofCommands);
   });
 
-  it('uses every runtime dependency and no other package', () => {
+  it('uses every runtime dependency in the core, and no other package there', () => {
     const { dependencies } = JSON.parse(text('package.json')) as { dependencies: Record<string, string> };
-    const used = new Set([...graph.values()].flat().filter((name) => !/^(node:|src\/)/.test(name)));
+    const core = [...graph].filter(([file]) => !Object.hasOwn(parts, placeOf(file)));
+    const used = new Set(core.flatMap(([, imports]) => imports.map(packageOf)).filter((name) => name !== undefined));
     expect([...used].sort()).toEqual(Object.keys(dependencies).sort());
   });
 });
@@ -103,8 +107,52 @@ describe('the checker itself', () => {
     expect(findViolations(wrong)).toEqual([
       'src/task/a.ts must not import src/store/a.ts',
       'src/hooks/a.ts must not import src/process/a.ts',
-      'src/new.ts: "new.ts" has no place in the layers of test/helpers/imports.ts',
+      'src/new.ts: "new.ts" is neither in the layers of test/helpers/imports.ts nor a part',
     ]);
+  });
+
+  const names = Object.keys(parts);
+
+  it.each(names)('lets %s import itself, what the core shows, and nothing else of the core', (name) => {
+    const graph = new Map([
+      [`src/${name}/index.ts`, [`src/${name}/a.ts`, 'src/index.ts', 'zod']],
+      [`src/${name}/a.ts`, ['src/internal.ts', 'src/manager.ts', 'src/task/a.ts']],
+      ['src/index.ts', ['src/manager.ts', 'src/task/a.ts']],
+      ['src/internal.ts', ['src/task/a.ts']],
+      ['src/manager.ts', ['src/task/a.ts']],
+      ['src/task/a.ts', []],
+    ]);
+    expect(findViolations(graph)).toEqual([
+      `src/${name}/a.ts must not import src/manager.ts`,
+      `src/${name}/a.ts must not import src/task/a.ts`,
+    ]);
+  });
+
+  it.each(names)('does not let the core import %s, nor what is for parts only', (name) => {
+    const core = ['src/index.ts', 'src/manager.ts', 'src/lifecycle/a.ts', 'src/task/a.ts', 'src/errors.ts'];
+    const wrong = [`src/${name}/index.ts`, 'src/internal.ts'];
+    const graph = new Map([
+      ...core.map((file): [string, string[]] => [file, wrong]),
+      ...wrong.map((file): [string, string[]] => [file, []]),
+    ]);
+    expect(findViolations(graph)).toEqual(
+      core.flatMap((file) => wrong.map((target) => `${file} must not import ${target}`)),
+    );
+  });
+
+  it.each(names)('lets %s import the entries of the parts that it uses, and no other file of a part', (name) => {
+    const others = names.filter((other) => other !== name);
+    const targets = others.flatMap((other) => [`src/${other}/index.ts`, `src/${other}/a.ts`]);
+    const graph = new Map([[`src/${name}/a.ts`, targets], ...targets.map((file): [string, string[]] => [file, []])]);
+    const { uses = [] } = parts[name] ?? {};
+    expect(uses.filter((used) => !others.includes(used))).toEqual([]);
+    const refused = targets.filter((target) => !uses.some((used) => target === `src/${used}/index.ts`));
+    expect(findViolations(graph)).toEqual(refused.map((target) => `src/${name}/a.ts must not import ${target}`));
+  });
+
+  it('knows no parts that use each other in a circle', () => {
+    const graph = new Map(names.map((name) => [name, parts[name]?.uses ?? []]));
+    expect(findCycles(graph)).toEqual([]);
   });
 
   it('sees imports, re-exports, import types and dynamic imports', () => {
@@ -115,6 +163,7 @@ describe('the checker itself', () => {
       'vitest',
       'test/helpers/house.ts',
       'test/helpers/imports.ts',
+      'test/helpers/parts.ts',
     ]);
   });
 });

@@ -4,20 +4,15 @@ import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import tsup from '../../tsup.config.js';
 import { built, filesBelow, root, run } from '../helpers/house.js';
+import { importsOf } from '../helpers/imports.js';
+import { existingParts, exportOf, findPartProblems, type Manifest, packageOf, parts } from '../helpers/parts.js';
 
-interface Manifest {
-  version: string;
-  type: string;
-  sideEffects: boolean;
-  engines: { node: string };
-  scripts: Record<string, string>;
-  dependencies: Record<string, string>;
-  devDependencies: Record<string, string>;
-  exports: Record<string, string | Record<string, Record<string, string>>>;
-}
-
-const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as Manifest;
+const text = (file: string): string => readFileSync(join(root, file), 'utf8');
+const manifest = JSON.parse(text('package.json')) as Manifest & { scripts: Record<string, string> };
+const { entry, noExternal: bundled } = tsup as { entry: Record<string, string>; noExternal: string[] };
+const importsOfPart = (name: string): string[] => filesBelow(`src/${name}`, '.ts').flatMap(importsOf);
 let folder: string;
 let packed: string[];
 
@@ -45,6 +40,27 @@ beforeAll(async () => {
   }
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
+
+interface Installed {
+  readonly name: string;
+  readonly license: string;
+  /** The text of its LICENSE file. Some packages are published without one. */
+  readonly licenceText: string | undefined;
+}
+
+/** These packages and all that they depend on, by name. */
+function withDependencies(names: readonly string[], found = new Map<string, Installed>()): Installed[] {
+  for (const name of names.filter((one) => !found.has(one))) {
+    const { license, dependencies = {} } = JSON.parse(text(`node_modules/${name}/package.json`)) as {
+      license: string;
+      dependencies?: Record<string, string>;
+    };
+    const file = `node_modules/${name}/LICENSE`;
+    found.set(name, { name, license, licenceText: existsSync(join(root, file)) ? text(file).trim() : undefined });
+    withDependencies(Object.keys(dependencies), found);
+  }
+  return [...found.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+}
 
 /** Runs a script where the package is installed, and gives what it printed as JSON. */
 async function consumer(name: string, source: string): Promise<unknown> {
@@ -85,22 +101,93 @@ main();
 
 const used = { status: 'completed', text: 'hello\n', oneClass: true, attempts: [1, 2] };
 
-describe('the package', () => {
-  it('holds the build, the README, the licence, and nothing else', () => {
-    const expected = [
-      ...filesBelow('dist', ''),
-      ...['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json'].filter((file) => existsSync(join(root, file))),
-    ];
-    expect(packed).toEqual(expected.sort());
-    expect(packed).toEqual(expect.arrayContaining(['LICENSE', 'README.md']));
+describe('the checker of parts', () => {
+  const part = { peers: ['hono'] };
+  const good: Manifest = {
+    exports: { './server': exportOf('server') },
+    dependencies: { zod: '^4.0.0' },
+    devDependencies: { preact: '10.0.0' },
+    peerDependencies: { hono: '^4.0.0' },
+    peerDependenciesMeta: { hono: { optional: true } },
+  };
+  const imports = ['src/index.ts', 'node:http', 'zod', 'hono/cors', 'preact'];
+  const problems = (manifest: Manifest, more: readonly string[] = []) =>
+    findPartProblems('server', [...imports, ...more], manifest, ['preact'], part);
+
+  it('finds nothing where all is declared', () => {
+    expect(problems(good)).toEqual([]);
   });
 
-  it('has every file that its exports name', () => {
-    const targets = Object.values(manifest.exports).flatMap((entry) =>
-      typeof entry === 'string' ? [entry] : Object.values(entry).flatMap((condition) => Object.values(condition)),
+  it('finds an export that is missing or not as it is built', () => {
+    expect(problems({ ...good, exports: {} })).toEqual([expect.stringContaining('exports has no "./server"')]);
+    expect(problems({ ...good, exports: { './server': './dist/server.js' } })).toHaveLength(1);
+  });
+
+  it('finds a peer that is missing or not optional', () => {
+    const problem = 'package.json: "hono" is no optional peer, and holdfast/server needs it';
+    expect(problems({ ...good, peerDependencies: {} })).toEqual([problem]);
+    expect(problems({ ...good, peerDependenciesMeta: { hono: {} } })).toEqual([problem]);
+  });
+
+  it.each(['@hono/node-server', 'preact-two', 'ws/lib'])('finds an import of %s, which is declared nowhere', (name) => {
+    expect(problems(good, [name])).toEqual([expect.stringContaining(`src/server imports "${packageOf(name)}"`)]);
+  });
+
+  it('finds a package that is built in and not installed for it', () => {
+    expect(problems({ ...good, devDependencies: {} })).toEqual([expect.stringContaining('"preact"')]);
+  });
+
+  it('finds an entry that is no part', () => {
+    expect(findPartProblems('store', [], good, [])).toEqual([expect.stringContaining('"store" is no part')]);
+  });
+});
+
+describe('the package', () => {
+  it('holds the build, the README, the licences, and nothing else', () => {
+    const always = ['LICENSE', 'README.md', 'THIRD-PARTY-LICENSES', 'package.json'];
+    const expected = [
+      ...filesBelow('dist', ''),
+      ...always,
+      ...['CHANGELOG.md'].filter((file) => existsSync(join(root, file))),
+    ];
+    expect(packed).toEqual(expected.sort());
+  });
+
+  it('exports the core and each part that exists, and has every file that its exports name', () => {
+    const entries = Object.fromEntries(existingParts().map((name) => [`./${name}`, exportOf(name)]));
+    const expected = { '.': exportOf('index'), ...entries, './package.json': './package.json' };
+    expect(manifest.exports).toEqual(expected);
+    const targets = JSON.stringify(expected).match(/(?<="\.\/)[^"]+(?="[,}])/g) ?? [];
+    expect(targets).toHaveLength(5 + 4 * existingParts().length);
+    expect(targets.filter((target) => !packed.includes(target))).toEqual([]);
+  });
+
+  it('is built from the entries of the core and of each part that exists', () => {
+    const entries = Object.fromEntries(existingParts().map((name) => [name, `src/${name}/index.ts`]));
+    expect(entry).toEqual({ index: 'src/index.ts', ...entries });
+  });
+
+  it('declares what its parts import', () => {
+    const problems = existingParts().map((name) => findPartProblems(name, importsOfPart(name), manifest, bundled));
+    expect(problems.flat()).toEqual([]);
+  });
+
+  it('has no peers that no part needs, and builds no package in that none imports', () => {
+    const peers = existingParts().flatMap((name) => parts[name]?.peers ?? []);
+    expect(Object.keys(manifest.peerDependencies ?? {}).sort()).toEqual([...new Set(peers)].sort());
+    const imported = existingParts().flatMap(importsOfPart).map(packageOf);
+    expect(bundled.filter((name) => !imported.includes(name))).toEqual([]);
+    expect(bundled.filter((name) => name in manifest.dependencies || peers.includes(name))).toEqual([]);
+  });
+
+  it('holds the licence of every package that is built in, with what that package depends on', () => {
+    const all = withDependencies(bundled);
+    const sections = text('THIRD-PARTY-LICENSES').split(/^## /m).slice(1);
+    expect(sections.map((section) => section.slice(0, section.indexOf('\n')))).toEqual(
+      all.map(({ name, license }) => `${name} (${license})`),
     );
-    expect(targets.map((target) => target.replace('./', '')).filter((target) => !packed.includes(target))).toEqual([]);
-    expect(targets).toHaveLength(9);
+    const expected = all.map(({ licenceText }) => licenceText ?? expect.stringMatching(/^Copyright .*\S/s));
+    expect(sections.map((section) => section.slice(section.indexOf('\n')).trim())).toEqual(expected);
   });
 
   it('declares what the issues ask for, and runs nothing at its installation', () => {
@@ -111,7 +198,7 @@ describe('the package', () => {
 
   it('has changesets that changesets can read', () => {
     const unreadable = filesBelow('.changeset', '.md').filter((file) => {
-      return !/^---\n'holdfast': (major|minor|patch)\n---\n\n\S/.test(readFileSync(join(root, file), 'utf8'));
+      return !/^---\n'holdfast': (major|minor|patch)\n---\n\n\S/.test(text(file));
     });
     expect(unreadable).toEqual([]);
   });
@@ -126,9 +213,8 @@ describe('the package', () => {
     const foreign = filesBelow('dist', 'ts')
       .filter((file) => /\.d\.c?ts$/.test(file))
       .flatMap((file) => {
-        const text = readFileSync(join(root, file), 'utf8');
         const named = [
-          ...text.matchAll(/(?:\bfrom\s+|\bimport\s*\(\s*|\bimport\s+|<reference\s+\w+=)['"]([^'"]+)['"]/g),
+          ...text(file).matchAll(/(?:\bfrom\s+|\bimport\s*\(\s*|\bimport\s+|<reference\s+\w+=)['"]([^'"]+)['"]/g),
         ];
         return named.map(([, name = '']) => name).filter((name) => !/^(\.|node:|node$)/.test(name));
       });

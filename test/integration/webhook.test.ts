@@ -1,8 +1,8 @@
 /* Webhooks through the whole manager: a real endpoint that counts, hosts that are killed, an endpoint that is down. */
 import { Webhook } from 'standardwebhooks';
 import { describe, expect, it } from 'vitest';
-import { webhookHook } from '../../src/hooks/webhook.js';
 import { isTerminalStatus } from '../../src/index.js';
+import { webhookHook } from '../../src/webhook/index.js';
 import { type Host, startHost } from '../helpers/host.js';
 import {
   type Endpoint,

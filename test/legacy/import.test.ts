@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { type ImportTarget, importRecords } from '../../src/legacy/import.js';
-import { createParser } from '../../src/legacy/index.js';
+import { createParser } from '../../src/legacy/parser.js';
 import type { TaskRecord } from '../../src/task/record.js';
 import { fixturesOf, shippedRecords, systems } from '../helpers/legacy.js';
 

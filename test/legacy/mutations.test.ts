@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { BackgroundTaskError } from '../../src/errors.js';
-import { createParser, parseTaskRecord } from '../../src/legacy/index.js';
+import { createParser, parseTaskRecord } from '../../src/legacy/parser.js';
 import { parseCurrentRecord, RecordError, type TaskRecord } from '../../src/task/record.js';
 import { fixturesOf, meaningOf, records, shippedRecords, systems } from '../helpers/legacy.js';
 

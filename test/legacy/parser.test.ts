@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import { createParser, isOrphanedLegacy, parseTaskRecord } from '../../src/legacy/index.js';
+import { createParser, parseTaskRecord } from '../../src/legacy/parser.js';
 import type { LegacyShape } from '../../src/legacy/types.js';
+import { isOrphanedLegacy } from '../../src/task/orphan.js';
 import { parseCurrentRecord, RecordError } from '../../src/task/record.js';
 import { fixturesOf, shippedRecords, systems } from '../helpers/legacy.js';
 

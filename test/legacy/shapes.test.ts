@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { createParser, parseTaskRecord } from '../../src/legacy/index.js';
+import { createParser, parseTaskRecord } from '../../src/legacy/parser.js';
 import { parseCurrentRecord } from '../../src/task/record.js';
 import { defaults, fixturesOf, meaningOf, meanings, records, systems } from '../helpers/legacy.js';
 

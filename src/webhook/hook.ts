@@ -1,16 +1,12 @@
 /* The webhook as a hook: what is sent where, and what the answer means. */
 import { validateHeaderName, validateHeaderValue } from 'node:http';
-import { systemClock } from '../clock.js';
-import { PermanentDeliveryError } from '../errors.js';
-import { NotJsonError, toJson } from '../task/json.js';
-import type { AnyTask } from '../task/types.js';
-import { SKIPPED } from './skipped.js';
-import type { Delivery, Hook } from './types.js';
-import { openConnection, type Resolver } from './webhook-connect.js';
-import { parseUrl, type WebhookSettings } from './webhook-options.js';
-import { defaultPayload } from './webhook-payload.js';
-import { type Answer, post } from './webhook-post.js';
-import { parseSecret, signatureHeaders } from './webhook-signature.js';
+import { type AnyTask, type Delivery, type Hook, PermanentDeliveryError } from '../index.js';
+import { NotJsonError, SKIPPED, systemClock, toJson } from '../internal.js';
+import { openConnection, type Resolver } from './connect.js';
+import { parseUrl, type WebhookSettings } from './options.js';
+import { defaultPayload } from './payload.js';
+import { type Answer, post } from './post.js';
+import { parseSecret, signatureHeaders } from './signature.js';
 
 /** What tests replace. */
 export interface WebhookSystem {

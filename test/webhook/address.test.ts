@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { isPublicAddress } from '../../src/hooks/webhook-address.js';
+import { isPublicAddress } from '../../src/webhook/address.js';
 
 it.each([
   ...[
@@ -16,6 +16,10 @@ it.each([
   ],
   ...[
     '168.63.129.16',
+    '192.31.196.1',
+    '192.52.193.1',
+    '192.175.48.1',
+    '2620:4f:8000::1',
     '169.254.0.1',
     '169.254.169.254',
     '172.16.0.1',
@@ -40,6 +44,10 @@ it.each([
     '::1',
     '0:0:0:0:0:0:0:1',
     '::127.0.0.1',
+    '::8.8.8.8',
+    '::808:808',
+    '::ffff:0:8.8.8.8',
+    '64:ff9b:1::8.8.8.8',
     '::ffff:127.0.0.1',
     '::ffff:7f00:1',
     '::FFFF:10.0.0.1',
@@ -126,7 +134,12 @@ it('no IPv6 address outside of global unicast is public, mapped and translated I
   fc.assert(
     fc.property(fc.array(group, { minLength: 8, maxLength: 8 }), (groups) => {
       const address = groups.map((one) => one.toString(16)).join(':');
-      if (groups[0]! >> 13 !== 1) expect(isPublicAddress(address)).toBe(false);
+      if (groups[0]! >> 13 === 1) return;
+      expect(isPublicAddress(address)).toBe(false);
+      // The same address, its last two groups as decimals with points.
+      const [high, low] = groups.slice(6) as [number, number];
+      const dotted = [high >> 8, high & 0xff, low >> 8, low & 0xff].join('.');
+      expect(isPublicAddress(`${address.split(':').slice(0, 6).join(':')}:${dotted}`)).toBe(false);
     }),
     { numRuns: 1000 },
   );

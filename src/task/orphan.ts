@@ -1,6 +1,6 @@
-import type { TaskRecord } from '../task/record.js';
-import { isTerminalStatus } from '../task/status.js';
-import type { JsonValue } from '../task/types.js';
+import type { TaskRecord } from './record.js';
+import { isTerminalStatus } from './status.js';
+import type { JsonValue } from './types.js';
 
 /** Systems whose running work ended with them: their supervisor was never ours. A kube-coder session may well be alive, so it is none. */
 const goneSystems = ['kimi', 'hermes-webui', 'claude-hooks'];

@@ -7,8 +7,8 @@ import type { LookupAddress, LookupOptions } from 'node:dns';
 import { lookup as systemLookup } from 'node:dns';
 import { connect as connectTcp, isIP, type LookupFunction, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
-import { PermanentDeliveryError } from '../errors.js';
-import { isPublicAddress } from './webhook-address.js';
+import { PermanentDeliveryError } from '../index.js';
+import { isPublicAddress } from './address.js';
 
 /** Resolves a name to all of its addresses, as `dns.lookup` does with `all`. */
 export type Resolver = (

@@ -1,7 +1,6 @@
 /* The default payload: small whatever the task holds, because receivers limit what they take. */
-import type { OutputWindow, ReadOutputOptions } from '../output/types.js';
-import { cutText, jsonBytes } from '../task/json.js';
-import type { AnyTask, JsonValue } from '../task/types.js';
+import type { AnyTask, JsonValue, OutputWindow, ReadOutputOptions } from '../index.js';
+import { cutText, jsonBytes } from '../internal.js';
 
 /** The whole body. */
 export const MAX_PAYLOAD_BYTES = 20_000;

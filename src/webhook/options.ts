@@ -1,10 +1,7 @@
 import { z } from 'zod';
-import { BackgroundTaskError } from '../errors.js';
-import { callable, millisecondsFrom } from '../task/fields.js';
-import { validate } from '../task/problems.js';
-import { came, show, typeName } from '../task/show.js';
-import type { AnyTask, Awaitable } from '../task/types.js';
-import { parseSecret } from './webhook-signature.js';
+import { type AnyTask, type Awaitable, BackgroundTaskError } from '../index.js';
+import { callable, came, millisecondsFrom, show, typeName, validate } from '../internal.js';
+import { parseSecret } from './signature.js';
 
 /** Where and how a webhook is sent. Either `url` or `resolveUrl`. */
 export interface WebhookOptions {

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { defaultPayload, MAX_PAYLOAD_BYTES } from '../../src/hooks/webhook-payload.js';
 import type { ReadOutputOptions } from '../../src/output/types.js';
+import { defaultPayload, MAX_PAYLOAD_BYTES } from '../../src/webhook/payload.js';
 import { taskRecord } from '../helpers/outbox.js';
 
 /** The end of an output, as the log gives it: cut at characters. */

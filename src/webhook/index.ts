@@ -1,10 +1,10 @@
 /* The entry `holdfast/webhook`. */
-import type { Hook } from './types.js';
-import { createWebhook } from './webhook-hook.js';
-import { parseWebhookOptions, type WebhookOptions } from './webhook-options.js';
+import type { Hook } from '../index.js';
+import { createWebhook } from './hook.js';
+import { parseWebhookOptions, type WebhookOptions } from './options.js';
 
-export type { WebhookOptions } from './webhook-options.js';
-export type { WebhookPayload } from './webhook-payload.js';
+export type { WebhookOptions } from './options.js';
+export type { WebhookPayload } from './payload.js';
 
 /**
  * A hook that posts each completion to a URL, signed as Standard Webhooks 1.0 say: `webhook-id` is the delivery id, the same for every

@@ -27,8 +27,6 @@ import { kimiSnake } from './kimi-snake.js';
 import { kubeCoder } from './kube-coder.js';
 import type { LegacyShape } from './types.js';
 
-export { isOrphanedLegacy } from './orphan.js';
-
 /** Where a value comes from, below its directory: `<id>.json` or `<Folder>/task.json`. */
 interface ParseContext {
   readonly fileName?: string | undefined;
