@@ -26,14 +26,19 @@ export const MAX_RESULT_BYTES = 262_144;
 export const MAX_TEXT_BYTES = 8 * 1024;
 /** The record on disk, as an immutable value. `kind` is a plain name here; the public types narrow it. */
 export interface TaskRecord extends TaskOf<string, JsonObject> {
+  /** The version of this shape: 1. */
   readonly schemaVersion: number;
+  /** Milliseconds from `createdAt` until the task, if it is still queued, is `timed_out`. Absent or 0: no limit. */
   readonly queueTimeoutMs?: number;
+  /** Of a process: the task is stopped when its output is larger. Absent: the `maxOutputBytes` of the manager. */
   readonly maxOutputBytes?: number;
+  /** Of a foreground task: its deadline detaches it instead of ending it. */
   readonly detachOnTimeout?: boolean;
+  /** The deadline from the moment of detaching, in milliseconds. */
   readonly detachTimeoutMs?: number;
-  /** The spec brought an `input` for `start`, which is on no record: without another one the task cannot be launched by a later owner. */
+  /** The spec had an `input` for `start`, which is on no record: a later owner needs another one to launch the task. */
   readonly hasInput?: true;
-  /** Of a task with an idempotency key: a digest of each of its details, as they were registered. Later changes of the details leave it. */
+  /** Of a task with an idempotency key: a digest of each detail as it was registered. It does not change when the details do. */
   readonly registeredDetails?: { readonly [detail: string]: string };
 }
 
@@ -122,9 +127,9 @@ type StoredRecord = Omit<TaskRecord, 'revision' | 'updatedAt'> & Partial<Pick<Ta
 
 /** A field that only the documented type has, or only the schema, is an error here that names it. */
 type _SameFields = None<
-  | Differences<Omit<StoredRecord, 'schemaVersion'>, Omit<z.output<typeof schema>, 'schemaVersion'>>
-  | Differences<OwedDelivery, z.output<typeof owed>>
+  Differences<Omit<StoredRecord, 'schemaVersion'>, Omit<z.output<typeof schema>, 'schemaVersion'>>
 >;
+type _SameFieldsOfHooks = None<Differences<OwedDelivery, z.output<typeof owed>>>;
 
 /** What must be readable of a record from a newer version, for it to be listed at all. */
 const newer = z.object({

@@ -92,12 +92,17 @@ export type KindField<Kind> = Kind extends BuiltInKind
 
 /** One frozen snapshot of a task: its record, typed by its kind. All times are milliseconds since the epoch. */
 export interface TaskOf<Kind, Details, Result = JsonValue> {
+  /** 1 to 64 of `a-z0-9`, in groups joined by `-` or `_`: safe as a file name. */
   readonly taskId: string;
+  /** `process`, `function`, or the name of a kind that the host defined. */
   readonly kind: KindField<Kind>;
+  /** For people: what this task is. */
   readonly description: string;
+  /** Where the task is in its life. Nothing leaves a terminal status. */
   readonly status: TaskStatus;
   /** `false` while a foreground caller still waits for it. */
   readonly detached: boolean;
+  /** When it was registered. */
   readonly createdAt: number;
   /** `null` while queued, and for a task whose launch failed. */
   readonly startedAt: number | null;
@@ -110,9 +115,11 @@ export interface TaskOf<Kind, Details, Result = JsonValue> {
   readonly timeoutMs?: number;
   /** The record and its output are removed so long after its end, in milliseconds, unless a hook is owed or failed. Absent: `retention` decides. */
   readonly ttlMs?: number;
-  /** Absolute, so that it survives a restart. */
+  /** When `timeoutMs` is over. Absolute, so that it survives a restart. */
   readonly deadlineAt?: number;
+  /** For limits by group and for filters. */
   readonly group?: string;
+  /** Registering the same key again gives this task. */
   readonly idempotencyKey?: string;
   /** 1, and one more for each time that `recover` took the task up again. */
   readonly attempt: number;
@@ -123,24 +130,27 @@ export interface TaskOf<Kind, Details, Result = JsonValue> {
    * it holds of `endedAt`, `startedAt` and `createdAt`.
    */
   readonly updatedAt: number;
-  /** `null`: read from a legacy record that never had an owner. */
+  /** The manager that launched or adopted it last. `null`: read from a legacy record that never had an owner. */
   readonly owner: OwnerIdentity | null;
+  /** The first stop that was asked for. */
   readonly stop?: TaskStop;
   /** Why it ended, for people. */
   readonly stopReason?: string;
+  /** What the work last reported. */
   readonly progress?: Progress;
-  /** Only while `waiting`. */
+  /** The open question; only while `waiting`. */
   readonly waitingFor?: WaitingFor;
   /** The last question that was answered. */
   readonly lastInput?: { readonly prompt: string; readonly value: JsonValue; readonly answeredAt: number };
-  /** Only when `failed`. */
+  /** Why it failed; only when `failed`. */
   readonly error?: TaskError;
   /** What the work returned; absent while active, and where it was too large for the record (`readResult` has it). */
   readonly result?: Result;
+  /** The fields of the kind. */
   readonly details: Readonly<Details>;
   /** The host's own JSON, never interpreted. */
   readonly metadata: JsonObject;
-  /** What is owed to which hook. */
+  /** What is owed to each hook, by its name, and how the deliveries ended. */
   readonly hooks: { readonly [hook: string]: OwedDelivery };
 }
 

@@ -98,7 +98,7 @@ export function createProgram(
   return ts.createProgram(files, options, host);
 }
 
-function describeDiagnostic(diagnostic: ts.Diagnostic): string {
+export function describeDiagnostic(diagnostic: ts.Diagnostic): string {
   const text = ts.flattenDiagnosticMessageText(diagnostic.messageText, '\n');
   if (!diagnostic.file) return `TS${diagnostic.code}: ${text}`;
   const { line } = diagnostic.file.getLineAndCharacterOfPosition(diagnostic.start ?? 0);
