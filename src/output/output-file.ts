@@ -1,5 +1,5 @@
 /* The output of one task: the only way to it for whoever does not keep the files. */
-import { chmod, mkdir } from 'node:fs/promises';
+import { chmod, type FileHandle, mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { openToAppend } from '../util/bounded-file.js';
 import { OutputLog, type OutputLogOptions } from './append.js';
@@ -27,7 +27,12 @@ export class OutputFile {
     }
   }
 
-  /** Adds to it from this process. Whoever asks for a log closes it. */
+  /** For a child process to write to. The caller closes it. */
+  openToAppend(): Promise<FileHandle> {
+    return openToAppend(this.path);
+  }
+
+  /** Adds to it from this process. The caller closes the log. */
   log(options?: OutputLogOptions): OutputLog {
     return new OutputLog(this.path, options);
   }

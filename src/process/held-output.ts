@@ -1,7 +1,6 @@
 import { closeSync, constants, fstatSync, lstatSync, openSync } from 'node:fs';
 import type { OutputFile } from '../output/output-file.js';
 import { systemCode } from '../util/system-error.js';
-import type { Work } from './work.js';
 
 /** What a task can put where its output was: a FIFO would hold the thread that opens it, a link leads elsewhere. */
 const FLAGS = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0);
@@ -25,15 +24,10 @@ export class HeldOutput {
     return new HeldOutput(path, regular(path, NO_LINK));
   }
 
-  /** What the supervisor itself has open, whatever has become of the path; the path where there is no supervisor, or no /proc. */
-  static async of(work: Work, output: OutputFile): Promise<HeldOutput> {
-    if (await work.supervisorLives()) {
-      const fd = regular(`/proc/${work.pid}/fd/1`);
-      // Its pid may have become a stranger's before it was opened. Of our own child that cannot be.
-      if (fd !== undefined && (work.own || (await work.supervisorLives()))) return new HeldOutput(output.path, fd);
-      if (fd !== undefined) closeSync(fd);
-    }
-    return HeldOutput.open(output);
+  /** What a process prints to, whatever has become of the path; `undefined` where that cannot be opened. The caller closes it. */
+  static ofProcess(pid: number, { path }: OutputFile): HeldOutput | undefined {
+    const fd = regular(`/proc/${pid}/fd/1`);
+    return fd === undefined ? undefined : new HeldOutput(path, fd);
   }
 
   /** In bytes; `undefined`: there is no such file. */
@@ -60,7 +54,7 @@ export class HeldOutput {
   }
 }
 
-/** Whatever keeps it from being opened also shows where its size is asked for, or does not matter there. */
+/** A reason not to open it also shows where its size is asked for, or does not matter there. */
 function regular(path: string, flags = 0): number | undefined {
   let fd: number;
   try {

@@ -249,7 +249,22 @@ export function defineTaskKind<const Name extends string, Details, Result = Json
   },
 ): TaskKind<Name, Details, Result, undefined, false>;
 export function defineTaskKind(definition: any): any {
-  const runtime = checkDefinition(definition);
+  return kindOf(checkDefinition(definition));
+}
+
+/**
+ * Defines a built-in kind that keeps something for each task. `attach` is no key of a definition: the object that a host defines a kind with
+ * may have a method of this name.
+ * @internal
+ */
+export function defineAttachedKind(
+  definition: KindBase<string, any, any> & Partial<KindRuntime>,
+  attach: NonNullable<KindRuntime['attach']>,
+): AnyTaskKind {
+  return kindOf(Object.freeze({ ...checkDefinition(definition), attach }));
+}
+
+function kindOf(runtime: KindRuntime): AnyTaskKind {
   const kind = {
     name: runtime.name,
     is: (task: AnyTask): task is TaskOf<string, any, any> =>

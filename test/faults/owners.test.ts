@@ -3,7 +3,7 @@ import { mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } fro
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { BackgroundTaskManager } from '../../src/index.js';
-import { INITIAL_NAMESPACE } from '../../src/process/pid-namespaces.js';
+import { INITIAL_NAMESPACE } from '../../src/process/table/pid-namespaces.js';
 import { killAllAfterwards, onDisk, processesWith } from '../helpers/faults.js';
 import { type Host, startHost } from '../helpers/host.js';
 import { openManager } from '../helpers/manager.js';

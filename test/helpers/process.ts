@@ -8,7 +8,8 @@ import { type Clock, systemClock } from '../../src/clock.js';
 import { OutputFile } from '../../src/output/output-file.js';
 import { createProcessKind } from '../../src/process/process-kind.js';
 import type { ProcessInput } from '../../src/process/process-spec.js';
-import { supervisorArguments, TASK_VARIABLE } from '../../src/process/shim.js';
+import { supervisorArguments } from '../../src/process/supervisor/shim.js';
+import { TASK_VARIABLE } from '../../src/process/table/marks.js';
 import type { TaskFiles } from '../../src/store/contract.js';
 import { ownIdentity } from '../../src/store/identity.js';
 import { Layout } from '../../src/store/layout.js';
@@ -31,6 +32,7 @@ export interface LabOptions {
 /** One host's process kind, and what it said. */
 export class ProcessLab {
   readonly layout: Layout;
+  readonly files: TaskFiles;
   readonly owner: OwnerIdentity;
   readonly hints: string[] = [];
   readonly exceeded: string[] = [];
@@ -39,24 +41,29 @@ export class ProcessLab {
   /** Resolves once who was frozen for its output goes on, but for tasks whose stop is on record. */
   readonly dispose: (hasStop?: (taskId: string) => boolean) => Promise<void>;
   readonly quiesce: () => Promise<void>;
+  /** The manager has ended, and its tasks have not heard of it yet. */
+  readonly close: () => void;
   readonly #clock: Clock;
   #ids = 0;
 
   constructor({ clock = systemClock, owner = {}, layout = newLayout() }: LabOptions = {}) {
     this.layout = layout;
+    this.files = filesIn(layout);
     this.owner = { ...ownIdentity(), ...owner };
     this.#clock = clock;
     const support = createProcessKind({
-      files: filesIn(layout),
+      files: this.files,
       owner: this.owner,
       clock,
       onHint: (taskId) => this.hints.push(taskId),
+      onHintAll: () => this.hints.push('all'),
       onOutputLimit: (taskId) => this.exceeded.push(taskId),
       onError: (error) => this.errors.push(error),
     });
     this.kind = runtimeOf(support.kind)!;
     this.dispose = (hasStop = () => false) => support.dispose(hasStop);
     this.quiesce = support.quiesce;
+    this.close = support.close;
     onTestFinished(async () => {
       await this.dispose(() => true);
       await killTrees(layout.runDir);
@@ -193,7 +200,7 @@ export function spawned(file: string, args: readonly string[], options: SpawnOpt
 }
 
 /** What a store hands out. */
-function filesIn(layout: Layout): TaskFiles {
+export function filesIn(layout: Layout): TaskFiles {
   return {
     runFolder: new RunFolder(layout),
     output: (taskId) => new OutputFile(layout.outputPath(taskId)),

@@ -45,7 +45,7 @@ describe('imports of src', () => {
 
   it('leaves the paths of a directory to the store', () => {
     // What they join is the caller's: the folder and the program of a command.
-    const ofCommands = ['src/process/exec-failure.ts', 'src/process/process-spec.ts'];
+    const ofCommands = ['src/process/process-spec.ts', 'src/process/supervisor/exec-failure.ts'];
     const outside = files.filter(
       (file) => !['store', 'legacy', 'output', ...Object.keys(parts)].includes(placeOf(file)),
     );

@@ -19,7 +19,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { systemClock } from '../../src/clock.js';
 import { OutputFile } from '../../src/output/output-file.js';
 import { HeldOutput } from '../../src/process/held-output.js';
-import { OutputLimits } from '../../src/process/output-limit.js';
+import { OutputGuard } from '../../src/process/output-guard.js';
 import type { ProcessTask } from '../../src/task/types.js';
 import { FakeClock } from '../helpers/clock.js';
 import { ProcessLab, stateOf, stopping } from '../helpers/process.js';
@@ -261,21 +261,26 @@ describe('the guard of one file', () => {
   function guarded(limit: number, path = join(tempDirectory(), 'output')) {
     const clock = new FakeClock();
     const log: string[] = [];
-    const limits = new OutputLimits(clock, {
-      onExceeded: () => log.push('exceeded'),
-      onError: (error) => log.push(error.message),
-    });
-    onTestFinished(() => limits.close(() => false));
     const writers = { freeze: async () => void log.push('frozen'), thaw: async () => void log.push('thawed') };
-    const arm = () =>
-      limits.arm({ taskId: 'a', output: HeldOutput.open(new OutputFile(path)), maxBytes: limit, writers });
-    return { clock, log, limits, path, writers, arm };
+    const begin = () => {
+      const guard = new OutputGuard({
+        output: HeldOutput.open(new OutputFile(path)),
+        maxBytes: limit,
+        writers,
+        clock,
+        onExceeded: () => log.push('exceeded'),
+        onError: (error) => log.push(error.message),
+      });
+      onTestFinished(() => guard.close(false));
+      return { guard, isWithin: guard.begin() };
+    };
+    return { clock, log, path, writers, begin };
   }
 
   it('sleeps until the file grows, looks often while it grows, and sleeps again', async () => {
-    const { clock, path, arm } = guarded(1000);
+    const { clock, path, begin } = guarded(1000);
     writeFileSync(path, '');
-    arm();
+    begin();
     expect(clock.pendingTimers).toBe(0);
     appendFileSync(path, 'x');
     await until(() => clock.pendingTimers === 1);
@@ -296,9 +301,9 @@ describe('the guard of one file', () => {
       [100_000_000, 100],
       [10_000_000_000, 250],
     ] as const) {
-      const { clock, path, arm } = guarded(limit);
+      const { clock, path, begin } = guarded(limit);
       writeFileSync(path, '');
-      arm();
+      begin();
       appendFileSync(path, 'x');
       await until(() => clock.pendingTimers === 1);
       expect(clock.nextTimerIn).toBeCloseTo(pause, 0);
@@ -306,10 +311,9 @@ describe('the guard of one file', () => {
   });
 
   it('says so at once of a file that is beyond it already, and says it once', async () => {
-    const { log, path, arm, limits, clock } = guarded(10);
+    const { log, path, begin, clock } = guarded(10);
     writeFileSync(path, 'x'.repeat(11));
-    arm();
-    expect(limits.isArmed('a')).toBe(true);
+    expect(begin().isWithin).toBe(false);
     await until(() => log.length === 2);
     appendFileSync(path, 'x'.repeat(64 * 1024 + 1));
     await until(() => log.length === 3);
@@ -320,8 +324,8 @@ describe('the guard of one file', () => {
   });
 
   it('looks now and then where the file cannot be watched, and reports that once', async () => {
-    const { clock, log, path, arm } = guarded(10);
-    arm();
+    const { clock, log, path, begin } = guarded(10);
+    begin();
     expect(log).toEqual([expect.stringContaining('ENOENT')]);
     writeFileSync(path, 'x'.repeat(10));
     for (let look = 0; look < 40; look++) await clock.advance(250);
@@ -333,9 +337,9 @@ describe('the guard of one file', () => {
   });
 
   it('survives a file that is taken away or cut', async () => {
-    const { clock, log, path, arm } = guarded(10);
+    const { clock, log, path, begin } = guarded(10);
     writeFileSync(path, 'x'.repeat(5));
-    arm();
+    begin();
     truncateSync(path, 1);
     rmSync(path);
     await clock.advance(1000);
@@ -343,13 +347,13 @@ describe('the guard of one file', () => {
   });
 
   it('does nothing once it is closed, also while it waits', async () => {
-    const { clock, log, path, limits, arm } = guarded(1000);
+    const { clock, log, path, begin } = guarded(1000);
     writeFileSync(path, '');
-    arm();
+    const { guard } = begin();
     appendFileSync(path, 'x');
     await until(() => clock.pendingTimers === 1);
-    await limits.disarm('a');
-    await limits.disarm('a');
+    await guard.close(false);
+    await guard.close(false);
     expect(clock.pendingTimers).toBe(0);
     appendFileSync(path, 'x'.repeat(2000));
     await clock.advance(1000);
@@ -357,11 +361,11 @@ describe('the guard of one file', () => {
   });
 
   it('holds on to the file that it was armed with, whatever comes to its path', async () => {
-    const { clock, log, path, arm } = guarded(10);
+    const { clock, log, path, begin } = guarded(10);
     writeFileSync(path, '');
     const writer = openSync(path, 'a');
     onTestFinished(() => closeSync(writer));
-    arm();
+    begin();
     renameSync(path, `${path}.moved`);
     writeFileSync(path, '');
     writeSync(writer, 'x'.repeat(10));
@@ -402,21 +406,22 @@ describe('the guard of one file', () => {
   describe('that is ended while its task is frozen, or is being frozen,', () => {
     /** Armed beyond its limit; `frozen` lets the freeze end. */
     function freezing() {
-      const guard = guarded(1);
+      const { log, path, writers, begin } = guarded(1);
       let frozen = () => {};
-      guard.writers.freeze = () =>
+      writers.freeze = () =>
         new Promise<undefined>((resolve) => {
-          guard.log.push('freezing');
+          log.push('freezing');
           frozen = () => resolve(undefined);
         });
-      writeFileSync(guard.path, 'xx');
-      expect(guard.arm()).toBe(false);
-      return { ...guard, frozen: () => frozen() };
+      writeFileSync(path, 'xx');
+      const { guard, isWithin } = begin();
+      expect(isWithin).toBe(false);
+      return { log, guard, frozen: () => frozen() };
     }
 
     it('lets it go on when the freeze is over, and reports nobody', async () => {
-      const { log, limits, frozen } = freezing();
-      const closed = limits.disarm('a');
+      const { log, guard, frozen } = freezing();
+      const closed = guard.close(false);
       expect(log).toEqual(['freezing']);
       frozen();
       await closed;
@@ -424,38 +429,38 @@ describe('the guard of one file', () => {
     });
 
     it('leaves it where its stop will be carried out', async () => {
-      const { log, limits, frozen } = freezing();
+      const { log, guard, frozen } = freezing();
       frozen();
       await until(() => log.includes('exceeded'));
-      await limits.close(() => true);
+      await guard.close(true);
       expect(log).toEqual(['freezing', 'exceeded']);
     });
 
     it('lets it go on where its stop could not be written', async () => {
-      const { log, limits, frozen } = freezing();
-      const quiet = limits.quiesce();
+      const { log, guard, frozen } = freezing();
+      const quiet = guard.quiesce();
       frozen();
       await quiet;
       expect(log, 'reported before it is closed').toEqual(['freezing', 'exceeded']);
-      await limits.close(() => false);
+      await guard.close(false);
       expect(log).toEqual(['freezing', 'exceeded', 'thawed']);
     });
 
     it('leaves it alone where a stop has let it go on already', async () => {
-      const { log, limits, frozen } = freezing();
-      const released = limits.release('a');
+      const { log, guard, frozen } = freezing();
+      const released = guard.release();
       frozen();
       await released;
-      await limits.close(() => false);
+      await guard.close(false);
       expect(log).toEqual(['freezing', 'exceeded']);
     });
   });
 
   it('freezes nobody any more once it was told to be quiet', async () => {
-    const { clock, log, path, limits, arm } = guarded(10);
+    const { clock, log, path, begin } = guarded(10);
     writeFileSync(path, '');
-    arm();
-    await limits.quiesce();
+    const { guard } = begin();
+    await guard.quiesce();
     appendFileSync(path, 'x'.repeat(11));
     await clock.advance(1000);
     expect(log).toEqual([]);
@@ -466,13 +471,16 @@ describe('the guard of one file', () => {
     const path = join(tempDirectory(), 'output');
     writeFileSync(path, 'xx');
     const log: string[] = [];
-    const limits = new OutputLimits(systemClock, {
+    const guard = new OutputGuard({
+      output: HeldOutput.open(new OutputFile(path)),
+      maxBytes: 1,
+      writers: { freeze: () => Promise.reject(new Error('no')), thaw: async () => undefined },
+      clock: systemClock,
       onExceeded: () => log.push('exceeded'),
       onError: (error) => log.push(error.message),
     });
-    onTestFinished(() => limits.close(() => true));
-    const writers = { freeze: () => Promise.reject(new Error('no')), thaw: async () => undefined };
-    limits.arm({ taskId: 'a', output: HeldOutput.open(new OutputFile(path)), maxBytes: 1, writers });
+    onTestFinished(() => guard.close(true));
+    guard.begin();
     await until(() => log.length === 2);
     expect(log).toEqual(['no', 'exceeded']);
   });

@@ -16,7 +16,7 @@ import fs, {
 import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import { INITIAL_NAMESPACE } from '../../src/process/pid-namespaces.js';
+import { INITIAL_NAMESPACE } from '../../src/process/table/pid-namespaces.js';
 import { isAlive, ProcessLab, spawned, stateOf, stopping } from '../helpers/process.js';
 import { until } from '../helpers/wait.js';
 

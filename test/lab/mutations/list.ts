@@ -59,12 +59,12 @@ export const mutations: readonly Mutation[] = [
     row: 4,
     broken: 'a launch is tried twice, and the right to run is not exclusive',
     edits: [
-      { file: 'src/process/shim.ts', find: '\nset -C\n', replace: '\nset +C\n' },
+      { file: 'src/process/supervisor/shim.ts', find: '\nset -C\n', replace: '\nset +C\n' },
       {
-        file: 'src/process/launch.ts',
-        find: '    return await begun(spawnWithOutput(request, output.fd), request);',
-        replace: `    spawnWithOutput(request, output.fd).unref();
-    return await begun(spawnWithOutput(request, output.fd), request);`,
+        file: 'src/process/supervisor/spawn.ts',
+        find: "    return await begun(request.create({ stdio: ['ignore', file.fd, file.fd] }), request);",
+        replace: `    request.create({ stdio: ['ignore', file.fd, file.fd] }).unref();
+    return await begun(request.create({ stdio: ['ignore', file.fd, file.fd] }), request);`,
       },
     ],
   },
@@ -73,7 +73,7 @@ export const mutations: readonly Mutation[] = [
     broken: 'the end of a process is the time at which it was found',
     edits: [
       {
-        file: 'src/process/outcome.ts',
+        file: 'src/process/supervisor/outcome.ts',
         find: 'const endedAt = Math.max(exit.at, task.startedAt ?? 0);',
         replace: 'const endedAt = Math.max(Date.now(), task.startedAt ?? 0);',
       },
@@ -84,7 +84,7 @@ export const mutations: readonly Mutation[] = [
     broken: 'an exit code beyond 100 is read wrongly',
     edits: [
       {
-        file: 'src/process/outcome.ts',
+        file: 'src/process/supervisor/outcome.ts',
         find: 'const outcome = outcomeOf(exit.code, { endedAt });',
         replace: 'const outcome = outcomeOf(exit.code % 100, { endedAt });',
       },
@@ -95,7 +95,7 @@ export const mutations: readonly Mutation[] = [
     broken: 'an exit record is believed while its supervisor lives',
     edits: [
       {
-        file: 'src/process/processes.ts',
+        file: 'src/process/supervisor/posix.ts',
         find: 'if (!exit || !lived) return { lives: lived, exit };',
         replace: 'if (exit || !lived) return { lives: lived, exit };',
       },
@@ -215,7 +215,7 @@ export const mutations: readonly Mutation[] = [
     broken: 'whoever has the pid is taken for the supervisor',
     edits: [
       {
-        file: 'src/process/identity.ts',
+        file: 'src/process/supervisor/command-line.ts',
         find: 'return line !== undefined && namesSupervisor(line, of);',
         replace: 'return line !== undefined && of !== undefined;',
       },
@@ -226,7 +226,7 @@ export const mutations: readonly Mutation[] = [
     broken: 'whoever is in a session of the number on record is signalled',
     edits: [
       {
-        file: 'src/process/work.ts',
+        file: 'src/process/supervisor/process-tree.ts',
         find: 'isSessionOurs: await this.supervisorLives(),',
         replace: 'isSessionOurs: this.pid !== null,',
       },
@@ -237,7 +237,7 @@ export const mutations: readonly Mutation[] = [
     broken: 'who cannot be told from a stranger is called gone',
     edits: [
       {
-        file: 'src/process/tree.ts',
+        file: 'src/process/supervisor/membership.ts',
         find: 'const uncertain = isLedByStranger ? [] :',
         replace: 'const uncertain = isLedByStranger || !isSessionOurs ? [] :',
       },
@@ -255,7 +255,7 @@ export const mutations: readonly Mutation[] = [
     broken: 'a stop knows only the group and the session',
     edits: [
       {
-        file: 'src/process/proc-table.ts',
+        file: 'src/process/table/proc-table.ts',
         find: 'taskId: environ ? this.#taskIn(environ) : undefined }',
         replace: 'taskId: environ && this.#taskIn(environ) && undefined }',
       },
@@ -266,7 +266,7 @@ export const mutations: readonly Mutation[] = [
     broken: 'a host in the tree of its own task is a member like any other',
     edits: [
       {
-        file: 'src/process/work.ts',
+        file: 'src/process/supervisor/process-tree.ts',
         find: 'return members.filter((row) => !own.has(row.pid));',
         replace: 'return members.filter(() => own.size >= 0);',
       },
@@ -276,7 +276,11 @@ export const mutations: readonly Mutation[] = [
     row: 13,
     broken: 'the marks of the tasks around are not kept',
     edits: [
-      { file: 'src/process/marks.ts', find: 'if (around.length > 0) env[', replace: 'if (around.length > 99) env[' },
+      {
+        file: 'src/process/table/marks.ts',
+        find: 'if (around.length > 0) env[',
+        replace: 'if (around.length > 99) env[',
+      },
     ],
   },
   {
@@ -284,16 +288,18 @@ export const mutations: readonly Mutation[] = [
     broken: 'the ceiling looks at a path',
     edits: [
       {
-        file: 'src/process/held-output.ts',
-        find: 'if (await work.supervisorLives()) {',
-        replace: "if (work.taskId === '') {",
+        file: 'src/process/supervisor/posix.ts',
+        find: 'if (await this.#tree.supervisorLives()) {',
+        replace: "if (this.#tree.taskId === '') {",
       },
     ],
   },
   {
     row: 13,
     broken: 'processes are listed once and then read',
-    edits: [{ file: 'src/process/proc-table.ts', find: 'const MAX_PASSES = 100;', replace: 'const MAX_PASSES = 1;' }],
+    edits: [
+      { file: 'src/process/table/proc-table.ts', find: 'const MAX_PASSES = 100;', replace: 'const MAX_PASSES = 1;' },
+    ],
   },
   {
     row: 14,
