@@ -3,12 +3,12 @@ import { z } from 'zod';
 import type { TaskStatus } from '../task/types.js';
 import {
   type BuiltInShape,
-  id,
+  fieldSchemas,
   lastStatus,
+  lazy,
   nullWhile,
   recordOf,
   remains,
-  time,
   toMilliseconds,
   toMillisecondsOrNull,
 } from './fields.js';
@@ -23,12 +23,15 @@ const statusOf = {
 type Status = keyof typeof statusOf;
 const statuses = Object.keys(statusOf) as [Status, ...Status[]];
 
-const schema = nullWhile(
-  z.object({ task_id: id, status: z.enum(statuses), started_at: time, finished_at: time.nullable() }),
-  ['running'],
-  ['finished_at'],
-);
-type Value = z.infer<typeof schema>;
+const schema = lazy(() => {
+  const { id, time } = fieldSchemas();
+  return nullWhile(
+    z.object({ task_id: id, status: z.enum(statuses), started_at: time, finished_at: time.nullable() }),
+    ['running'],
+    ['finished_at'],
+  );
+});
+type Value = z.infer<ReturnType<typeof schema>>;
 
 export const claudeHooks: BuiltInShape<Value> = {
   name: 'claude-hooks',

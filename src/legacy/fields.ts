@@ -7,27 +7,43 @@ import { isTaskId } from '../task/id.js';
 import { SCHEMA_VERSION } from '../task/record.js';
 import { isTerminalStatus } from '../task/status.js';
 import type { JsonObject, JsonValue, TaskStatus } from '../task/types.js';
-import type { LegacyShape } from './types.js';
-
 /** A shape that this package knows, with what it is recognised by. */
-export interface BuiltInShape<Value = any> extends LegacyShape<Value> {
-  readonly schema: z.ZodType<Value>;
+export interface BuiltInShape<Value = any> {
+  readonly name: string;
+  /** Built at the first call. */
+  readonly schema: () => z.ZodType<Value>;
   /** The fields that every record of the shape has, `status` apart. */
   readonly fields: readonly string[];
   readonly statuses: readonly string[];
+  toRecord(value: Value): JsonObject;
 }
 
-/** Read in either case; the record's own is lower. */
-export const id = z
-  .string()
-  .refine(
-    (value) => /^[\w-]*$/.test(value) && isTaskId(value.toLowerCase()),
-    'expected an id of 1 to 64 letters and digits, in groups joined by a single - or _',
-  );
-export const time = z.number().nonnegative();
-export const whole = z.number().int();
-export const optionalText = z.string().nullish();
-export const optionalTime = time.nullish();
+/**
+ * Makes a value when it is first asked for. Schemas take milliseconds to build, and most hosts never meet a record of another system. The
+ * modules themselves are loaded with the package: `parseTaskRecord` is synchronous, and a host whose package was replaced on disk while it
+ * ran could not load them later.
+ */
+export function lazy<T extends object>(make: () => T): () => T {
+  let made: T | undefined;
+  return () => {
+    made ??= make();
+    return made;
+  };
+}
+
+export const fieldSchemas = lazy(() => ({
+  /** Read in either case; the record's own is lower. */
+  id: z
+    .string()
+    .refine(
+      (value) => /^[\w-]*$/.test(value) && isTaskId(value.toLowerCase()),
+      'expected an id of 1 to 64 letters and digits, in groups joined by a single - or _',
+    ),
+  time: z.number().nonnegative(),
+  whole: z.number().int(),
+  optionalText: z.string().nullish(),
+  optionalTime: z.number().nonnegative().nullish(),
+}));
 
 /** Times below this are seconds: as milliseconds they would be before March 1973. */
 const FIRST_MILLISECONDS = 1e11;

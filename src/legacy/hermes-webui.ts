@@ -2,33 +2,36 @@
 import { z } from 'zod';
 import {
   type BuiltInShape,
-  id,
+  fieldSchemas,
   lastStatus,
+  lazy,
   nullWhile,
   recordOf,
   remains,
-  time,
   toMilliseconds,
   toMillisecondsOrNull,
 } from './fields.js';
 
 const statuses = ['running', 'done'] as const;
 
-const schema = nullWhile(
-  z.object({
-    task_id: id,
-    bg_session_id: z.string(),
-    stream_id: z.string(),
-    prompt: z.string(),
-    status: z.enum(statuses),
-    started_at: time,
-    answer: z.string().nullable(),
-    completed_at: time.nullable(),
-  }),
-  ['running'],
-  ['answer', 'completed_at'],
-);
-type Value = z.infer<typeof schema>;
+const schema = lazy(() => {
+  const { id, time } = fieldSchemas();
+  return nullWhile(
+    z.object({
+      task_id: id,
+      bg_session_id: z.string(),
+      stream_id: z.string(),
+      prompt: z.string(),
+      status: z.enum(statuses),
+      started_at: time,
+      answer: z.string().nullable(),
+      completed_at: time.nullable(),
+    }),
+    ['running'],
+    ['answer', 'completed_at'],
+  );
+});
+type Value = z.infer<ReturnType<typeof schema>>;
 
 export const hermesWebui: BuiltInShape<Value> = {
   name: 'hermes-webui',

@@ -3,63 +3,67 @@ import { z } from 'zod';
 import type { JsonObject } from '../task/types.js';
 import {
   type BuiltInShape,
-  id,
+  fieldSchemas,
   lastStatus,
+  lazy,
   nullWhile,
-  optionalText,
   present,
   recordOf,
   remains,
-  time,
   toMilliseconds,
   toMillisecondsOrNull,
-  whole,
 } from './fields.js';
 
 const statuses = ['running', 'completed', 'failed', 'timed_out', 'killed', 'lost'] as const;
 
-const common = z.object({
-  taskId: id,
-  description: z.string(),
-  status: z.enum(statuses),
-  startedAt: time,
-  endedAt: time.nullable(),
-  detached: z.boolean().nullish(),
-  stopReason: optionalText,
-  terminalNotificationSuppressed: z.boolean().nullish(),
-  timeoutMs: time.nullish(),
+const common = lazy(() => {
+  const { id, optionalText, time } = fieldSchemas();
+  return z.object({
+    taskId: id,
+    description: z.string(),
+    status: z.enum(statuses),
+    startedAt: time,
+    endedAt: time.nullable(),
+    detached: z.boolean().nullish(),
+    stopReason: optionalText,
+    terminalNotificationSuppressed: z.boolean().nullish(),
+    timeoutMs: time.nullish(),
+  });
 });
-type Common = z.infer<typeof common>;
+type Common = z.infer<ReturnType<typeof common>>;
 
-const byKind = z.discriminatedUnion(
-  'kind',
-  [
-    nullWhile(
+const byKind = lazy(() => {
+  const { optionalText, whole } = fieldSchemas();
+  return z.discriminatedUnion(
+    'kind',
+    [
+      nullWhile(
+        z.object({
+          kind: z.literal('process'),
+          // Judged above; here only so that the exit code can be judged by it.
+          status: z.unknown(),
+          command: z.string(),
+          pid: whole.nonnegative().nullable(),
+          exitCode: whole.nullable(),
+        }),
+        ['running'],
+        ['exitCode'],
+      ),
       z.object({
-        kind: z.literal('process'),
-        // Judged above; here only so that the exit code can be judged by it.
-        status: z.unknown(),
-        command: z.string(),
-        pid: whole.nonnegative().nullable(),
-        exitCode: whole.nullable(),
+        kind: z.literal('agent'),
+        agentId: optionalText,
+        subagentType: optionalText,
+        model: optionalText,
+        thinkingEffort: optionalText,
       }),
-      ['running'],
-      ['exitCode'],
-    ),
-    z.object({
-      kind: z.literal('agent'),
-      agentId: optionalText,
-      subagentType: optionalText,
-      model: optionalText,
-      thinkingEffort: optionalText,
-    }),
-    z.object({ kind: z.literal('question'), questionCount: whole.nonnegative(), toolCallId: optionalText }),
-  ],
-  'expected "process", "agent" or "question"',
-);
+      z.object({ kind: z.literal('question'), questionCount: whole.nonnegative(), toolCallId: optionalText }),
+    ],
+    'expected "process", "agent" or "question"',
+  );
+});
 
-const schema = z.intersection(nullWhile(common, ['running'], ['endedAt']), byKind);
-type Value = z.infer<typeof schema>;
+const schema = lazy(() => z.intersection(nullWhile(common(), ['running'], ['endedAt']), byKind()));
+type Value = z.infer<ReturnType<typeof schema>>;
 
 export const kimiCurrent: BuiltInShape<Value> = {
   name: 'kimi',

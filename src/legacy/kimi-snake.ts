@@ -3,41 +3,42 @@ import { z } from 'zod';
 import type { JsonObject, TaskStatus } from '../task/types.js';
 import {
   type BuiltInShape,
-  id,
+  fieldSchemas,
   lastStatus,
+  lazy,
   nullWhile,
-  optionalText,
   present,
   recordOf,
   remains,
-  time,
   toMilliseconds,
   toMillisecondsOrNull,
-  whole,
 } from './fields.js';
 
 const statuses = ['running', 'awaiting_approval', 'completed', 'failed', 'killed', 'lost'] as const;
 
-const schema = nullWhile(
-  z.object({
-    task_id: id,
-    command: z.string(),
-    description: z.string(),
-    pid: whole.nonnegative().nullable(),
-    started_at: time,
-    ended_at: time.nullable(),
-    exit_code: whole.nullable(),
-    status: z.enum(statuses),
-    timed_out: z.boolean().nullish(),
-    stop_reason: optionalText,
-    timeout_ms: time.nullish(),
-    agent_id: optionalText,
-    subagent_type: optionalText,
-  }),
-  ['running', 'awaiting_approval'],
-  ['ended_at', 'exit_code'],
-);
-type Value = z.infer<typeof schema>;
+const schema = lazy(() => {
+  const { id, optionalText, time, whole } = fieldSchemas();
+  return nullWhile(
+    z.object({
+      task_id: id,
+      command: z.string(),
+      description: z.string(),
+      pid: whole.nonnegative().nullable(),
+      started_at: time,
+      ended_at: time.nullable(),
+      exit_code: whole.nullable(),
+      status: z.enum(statuses),
+      timed_out: z.boolean().nullish(),
+      stop_reason: optionalText,
+      timeout_ms: time.nullish(),
+      agent_id: optionalText,
+      subagent_type: optionalText,
+    }),
+    ['running', 'awaiting_approval'],
+    ['ended_at', 'exit_code'],
+  );
+});
+type Value = z.infer<ReturnType<typeof schema>>;
 
 export const kimiSnake: BuiltInShape<Value> = {
   name: 'kimi (snake_case)',

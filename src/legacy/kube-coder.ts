@@ -3,16 +3,13 @@ import { z } from 'zod';
 import type { JsonObject, TaskStatus } from '../task/types.js';
 import {
   type BuiltInShape,
-  id,
-  optionalText,
-  optionalTime,
+  fieldSchemas,
+  lazy,
   present,
   recordOf,
   remains,
-  time,
   toMilliseconds,
   toMillisecondsOrNull,
-  whole,
 } from './fields.js';
 
 const statusOf = {
@@ -25,46 +22,55 @@ const statusOf = {
 type Status = keyof typeof statusOf;
 const statuses = Object.keys(statusOf) as [Status, ...Status[]];
 
-const attempts = whole.nonnegative();
-const delivery = z.discriminatedUnion(
-  'state',
-  [
-    z.object({ state: z.literal('delivered'), attempts, status: whole.nullish(), delivered_at: optionalTime }),
-    z.object({ state: z.literal('failed'), attempts, last_error: optionalText, last_attempt_at: optionalTime }),
-  ],
-  'expected "delivered" or "failed"',
-);
-
-const texts = {
-  tmux_session: optionalText,
-  assistant: optionalText,
-  model: optionalText,
-  effort: optionalText,
-  parent_task_id: optionalText,
-  source: optionalText,
-  error: optionalText,
-  last_input_prompt: optionalText,
-  response_url: optionalText,
-  response_secret: optionalText,
-};
-
-const schema = z.object({
-  task_id: id,
-  session_id: z.string(),
-  prompt: z.string(),
-  workdir: z.string(),
-  status: z.enum(statuses),
-  created_at: time,
-  kind: z.literal('terminal').nullish(),
-  finished_at: optionalTime,
-  killed_at: optionalTime,
-  hook_fired_at: optionalTime,
-  hook_delivery: delivery.nullish(),
-  ...texts,
+const delivery = lazy(() => {
+  const { optionalText, optionalTime, whole } = fieldSchemas();
+  const attempts = whole.nonnegative();
+  return z.discriminatedUnion(
+    'state',
+    [
+      z.object({ state: z.literal('delivered'), attempts, status: whole.nullish(), delivered_at: optionalTime }),
+      z.object({ state: z.literal('failed'), attempts, last_error: optionalText, last_attempt_at: optionalTime }),
+    ],
+    'expected "delivered" or "failed"',
+  );
 });
-type Value = z.infer<typeof schema>;
 
-const optional = ['kind', 'finished_at', 'killed_at', 'hook_fired_at', ...Object.keys(texts)];
+const texts = [
+  'tmux_session',
+  'assistant',
+  'model',
+  'effort',
+  'parent_task_id',
+  'source',
+  'error',
+  'last_input_prompt',
+  'response_url',
+  'response_secret',
+] as const;
+
+const schema = lazy(() => {
+  const { id, optionalText, optionalTime, time } = fieldSchemas();
+  return z.object({
+    task_id: id,
+    session_id: z.string(),
+    prompt: z.string(),
+    workdir: z.string(),
+    status: z.enum(statuses),
+    created_at: time,
+    kind: z.literal('terminal').nullish(),
+    finished_at: optionalTime,
+    killed_at: optionalTime,
+    hook_fired_at: optionalTime,
+    hook_delivery: delivery().nullish(),
+    ...(Object.fromEntries(texts.map((name) => [name, optionalText])) as Record<
+      (typeof texts)[number],
+      typeof optionalText
+    >),
+  });
+});
+type Value = z.infer<ReturnType<typeof schema>>;
+
+const optional = ['kind', 'finished_at', 'killed_at', 'hook_fired_at', ...texts];
 
 export const kubeCoder: BuiltInShape<Value> = {
   name: 'kube-coder',
@@ -126,7 +132,7 @@ function hooksOf({ response_url, hook_fired_at, hook_delivery: made }: Value): J
   return owed ? { response_url: { state: 'pending', attempts: 0 } } : {};
 }
 
-function deliveryOf(made: z.infer<typeof delivery>): JsonObject {
+function deliveryOf(made: z.infer<ReturnType<typeof delivery>>): JsonObject {
   const { state, attempts } = made;
   if (state === 'delivered') {
     const deliveredAt = toMillisecondsOrNull(made.delivered_at);

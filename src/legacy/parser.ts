@@ -100,10 +100,10 @@ function parseLegacyRecord(
   const shape = recognise(value);
   if (!shape)
     throw new RecordError(`of no known shape: not ${[...tried, ...builtInShapes.map(lackOf(value))].join(', not ')}`);
-  const parsed = shape.schema.safeParse(value, inOneVoice);
+  const parsed = shape.schema().safeParse(value, inOneVoice);
   if (!parsed.success)
     throw new RecordError(`as a ${shape.name} record: ${describeIssues(parsed.error.issues, value)}`);
-  return parseCurrentRecord(shape.toRecord(value, {}));
+  return parseCurrentRecord(shape.toRecord(value));
 }
 
 /** Whatever the host's code throws becomes the reason why the record is refused. */
