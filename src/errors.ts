@@ -1,12 +1,20 @@
 import type { OwnerIdentity } from './task/types.js';
 
-/** Every code with its meaning. Codes are a promise: new ones may be added in a minor release, none changes its meaning. */
+/**
+ * Every code with its meaning. Codes are a promise: new ones may be added in a minor release, none changes its meaning.
+ */
 export const errorCodes = {
-  /** An option of `open`, or a definition of a kind or a hook, is missing, unknown, of a wrong type or out of range; nothing was touched. */
+  /**
+   * An option of `open`, or a definition of a kind or a hook, is missing, unknown, of a wrong type or out of range;
+   * nothing was touched.
+   */
   INVALID_OPTIONS: true,
   /** A task spec, patch, filter or call option is wrong. Nothing was touched. */
   INVALID_SPEC: true,
-  /** The answer to a waiting task is not JSON or does not satisfy the schema that was asked for. The task goes on waiting. */
+  /**
+   * The answer to a waiting task is not JSON or does not satisfy the schema that was asked for. The task goes on
+   * waiting.
+   */
   INVALID_INPUT: true,
   /** The id does not match `^[a-z0-9]+(?:[-_][a-z0-9]+)*$` or is longer than 64 characters. */
   INVALID_TASK_ID: true,
@@ -22,15 +30,18 @@ export const errorCodes = {
   TASK_NOT_WAITING: true,
   /** Another manager owns the directory; `owner` says which. */
   DIRECTORY_OWNED: true,
-  /** Another manager took the directory over, or the directory is gone (the message says which); this one stopped writing. */
+  /**
+   * Another manager took the directory over, or the directory is gone (the message says which); this one stopped
+   * writing.
+   */
   OWNERSHIP_LOST: true,
   /** The work could not be started; the task is on record as `failed` and its slot is free. */
   LAUNCH_FAILED: true,
   /** Only in an `error` event: a listener of the host's threw or rejected, and `cause` is what it threw. */
   LISTENER_FAILED: true,
   /**
-   * The task's processes live where this manager can neither see nor signal them, in another pid namespace or on another machine. Nothing was
-   * written; `stopTask(taskId, { abandon: true })` settles the task without them.
+   * The task's processes live where this manager can neither see nor signal them, in another pid namespace or on
+   * another machine. Nothing was written; `stopTask(taskId, { abandon: true })` settles the task without them.
    */
   OUT_OF_REACH: true,
   /** The disk refused; `cause` is the system's error. */
@@ -46,8 +57,8 @@ export const errorCodes = {
 } as const;
 
 /**
- * Why a call was refused or failed, for programs. Each code is documented where the codes are listed. New ones may be added in a minor release;
- * none changes its meaning.
+ * Why a call was refused or failed, for programs. Each code is documented where the codes are listed. New ones may be
+ * added in a minor release; none changes its meaning.
  */
 export type BackgroundTaskErrorCode = { [Code in keyof typeof errorCodes]: Code }[keyof typeof errorCodes];
 
@@ -74,7 +85,10 @@ export class BackgroundTaskError extends Error {
     if (extra.owner) this.owner = extra.owner;
   }
 
-  /** What `JSON.stringify` writes, for logs: name, code, message, and where there are any, task id, owner and cause. No stack. */
+  /**
+   * What `JSON.stringify` writes, for logs: name, code, message, and where there are any, task id, owner and cause. No
+   * stack.
+   */
   toJSON(): object {
     const { name, code, message, taskId, owner, cause } = this;
     return {
@@ -96,14 +110,14 @@ export class PermanentDeliveryError extends Error {
   override readonly name: string = 'PermanentDeliveryError';
 }
 
-/** A caught value as an `Error` with a message that can be read: some things that are thrown cannot even be looked at. */
+/** A caught value as an `Error` with a message that can be read: reading some thrown values throws. */
 export function asError(value: unknown): Error {
   return attempt(() => value instanceof Error && typeof value.message === 'string')
     ? (value as Error)
     : new Error(`Thrown: ${textOf(value)}`, { cause: value });
 }
 
-/** What a caught value says of itself under this key, if it is a text or a number and can be read at all. */
+/** This property of a caught value as a string, if it is a string or a number and can be read. */
 export function readText(value: unknown, key: 'name' | 'message' | 'code'): string | undefined {
   const found = attempt(() => (value as Record<string, unknown> | null | undefined)?.[key]);
   return typeof found === 'string' || typeof found === 'number' ? String(found) : undefined;
@@ -134,7 +148,9 @@ function plainError(value: unknown, depth: number): object {
   };
 }
 
-/** Adds, unseen, how an object with an `error` is written as JSON: an `Error` would be written as `{}`. */
+/**
+ * Adds a `toJSON` that is not enumerable to an object with an `error`: `JSON.stringify` would write an `Error` as `{}`.
+ */
 export function withJsonError<T extends object>(value: T): T {
   const toJSON = () => ({ ...value, error: errorToJson((value as { error?: unknown }).error) });
   return Object.defineProperty(value, 'toJSON', { value: toJSON, enumerable: false });
@@ -147,11 +163,11 @@ function textOf(value: unknown): string {
   );
 }
 
-/** `undefined` where it throws: a getter, a revoked proxy. One failure must not become another. */
+/** `undefined` where reading throws (a getter, a revoked proxy): one failure must not become another. */
 function attempt<T>(read: () => T): T | undefined {
   try {
     return read();
   } catch {
-    return undefined; // that it cannot be read is all there is to know of it
+    return undefined; // unreadable, which is all that can be said of it
   }
 }

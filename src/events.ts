@@ -1,6 +1,6 @@
 /*
- * Events: for whoever is here now. The hub keeps three promises: a listener never keeps another one from hearing, never throws into the
- * code that emits, and hears events in the order in which they were emitted.
+ * The event hub. A listener that throws neither keeps other listeners from being called nor throws into the code that
+ * emits. Events are delivered in the order in which they were emitted.
  */
 import { setImmediate } from 'node:timers/promises';
 import mitt from 'mitt';
@@ -27,9 +27,9 @@ interface Emission {
 
 /** An emission on its way through mitt. */
 interface Round extends Emission {
-  /** Listeners added after this number was given out do not hear it. */
+  /** Listeners with a higher number were added later and are not called. */
   readonly lastListener: number;
-  /** What listeners threw: told once everybody has heard. */
+  /** What listeners threw: reported once all have been called. */
   readonly thrown: unknown[];
 }
 
@@ -38,7 +38,7 @@ interface Listening {
   readonly handler: (round: Round) => void;
 }
 
-/** Who listens, and who is told. Internal: the manager has its own `on`, `once` and `off`. */
+/** Registers listeners and calls them. Internal: the manager has its own `on`, `once` and `off`. */
 export class EventHub {
   readonly #emitter = mitt<Record<EventName, Round>>();
   readonly #listening = new Map<EventName | '*', Set<Listening>>();
@@ -49,8 +49,9 @@ export class EventHub {
   #delivering = false;
 
   /**
-   * Adds a listener and returns what removes it, which may be called again. A listener added twice hears twice; `off` then removes the
-   * older one. One added during an event does not hear that event; one removed during it does not hear it any more.
+   * Adds a listener and returns what removes it, which may be called again. A listener added twice is called twice;
+   * `off` then removes the older one. One added during an event is not called for that event; one removed during it is
+   * not called any more.
    */
   on<E extends EventName | '*'>(event: E, listener: ListenerTo<E>): () => void {
     return this.#listen(event, listener, false);
@@ -68,18 +69,21 @@ export class EventHub {
     if (oldest) this.#remove(event, oldest);
   }
 
-  /** Tells everybody, at once unless held or in the middle of another event. Never throws. */
+  /** Calls the listeners: at once, unless events are held or another event is being delivered. Never throws. */
   emit<E extends EventName>(event: E, payload: BackgroundTaskEvents[E]): void {
     this.#queue.push({ event, payload: toBeWritten(payload) });
     if (!this.#held) this.#deliverQueue();
   }
 
-  /** From now on events wait. */
+  /** From now on events are held back. */
   hold(): void {
     this.#held = true;
   }
 
-  /** Delivers what waited, in order, and lets events through again. Many are delivered over several turns; resolves after the last. */
+  /**
+   * Delivers the events that were held back, in order, and holds no more. Many are delivered over several turns of the
+   * event loop; resolves after the last.
+   */
   async release(): Promise<void> {
     while (this.#queue.length > RELEASE_SLICE) {
       for (const emission of this.#queue.splice(0, RELEASE_SLICE)) this.#deliver(emission);
@@ -110,7 +114,7 @@ export class EventHub {
     if (this.#listening.get(event)?.delete(listening)) this.#emitter.off(event as EventName, listening.handler);
   }
 
-  /** What listeners emit meanwhile comes after this event, for everybody. */
+  /** Events that listeners emit meanwhile are delivered after this one. */
   #deliverQueue(): void {
     if (this.#delivering) return;
     this.#delivering = true;
@@ -172,7 +176,7 @@ function check(event: unknown, listener: unknown): void {
   }
 }
 
-/** Errors of the host's would be written as `{}`; ours say themselves how. */
+/** `JSON.stringify` would write an error of the host as `{}`; ours have a `toJSON`. */
 function toBeWritten<T extends object>(payload: T): T {
   const { error } = payload as { error?: unknown };
   return error === undefined || error instanceof BackgroundTaskError ? payload : withJsonError(payload);

@@ -15,30 +15,49 @@ import { came, show } from './task/show.js';
 
 /** What `BackgroundTaskManager.open` takes. Every optional input also accepts `undefined`, which means the default. */
 export interface OpenOptions<Kinds extends readonly AnyTaskKind[]> {
-  /** Where the records live: a path or a `file:` URL. Created where missing, mode 0700. Must not be renamed while tasks run. */
+  /**
+   * Where the records live: a path or a `file:` URL. Created where missing, mode 0700. Must not be renamed while tasks
+   * run.
+   */
   directory: string | URL;
   /** Detached tasks that may run or wait at once; foreground ones do not count. Minimum 1. Default: no limit. */
   maxRunningTasks?: number | undefined;
-  /** The same for each `group`; tasks without one do not count. Minimum 0, a number or a function of the group. Default: no limit. */
+  /**
+   * The same for each `group`; tasks without one do not count. Minimum 0, a number or a function of the group. Default:
+   * no limit.
+   */
   maxRunningTasksPerGroup?: number | ((group: string) => number) | undefined;
   /** When no slot is free: `'reject'` with `CAPACITY_EXCEEDED` (default), or `'queue'`, oldest first. */
   whenFull?: 'reject' | 'queue' | undefined;
-  /** Between two reconcile passes, in milliseconds, from the end of one to the start of the next, while a task is active. 0: no timer, the host calls `reconcile()`. Default 10,000. */
+  /**
+   * Milliseconds between two reconcile passes, from the end of one to the start of the next, while a task is active. 0:
+   * no timer, the host calls `reconcile()`. Default 10,000.
+   */
   reconcileIntervalMs?: number | undefined;
-  /** From SIGTERM (or an aborted signal) to SIGKILL (or being given up on), in milliseconds, from the moment the stop is on record. Minimum 0. Default 5,000. */
+  /**
+   * Milliseconds from SIGTERM (or an aborted signal) to SIGKILL (or giving up), counted from the moment the stop is on
+   * record. Minimum 0. Default 5,000.
+   */
   stopGraceMs?: number | undefined;
-  /** Per process task, in bytes; beyond it the task is stopped with cause `output_limit`. Minimum 1. Default `Infinity`. */
+  /**
+   * Per process task, in bytes; beyond it the task is stopped with cause `output_limit`. Minimum 1. Default `Infinity`.
+   */
   maxOutputBytes?: number | undefined;
   /** A larger result is kept in a file of its own, for `readResult`. Bytes of JSON, 0 to 262,144. Default 262,144. */
   maxResultBytes?: number | undefined;
   /** `false`: records survive a killed process, but not a power cut. Default `true`. */
   fsync?: boolean | undefined;
-  /** What is removed by itself; tasks with an owed or failed hook never are. Default: every detached task is kept. */
+  /**
+   * What is removed automatically; tasks with an owed or failed hook never are. Default: every detached task is kept.
+   */
   retention?:
     | {
-        /** Ended longer ago than this, in milliseconds. Default: no limit. */
+        /** Tasks that ended longer ago than this are removed, in milliseconds. Default: no limit. */
         maxAgeMs?: number | undefined;
-        /** The newest so many ended detached tasks stay, owed ones counted; of the older ones, all that owe nothing go. Default: no limit. */
+        /**
+         * How many ended detached tasks to keep, the newest first. Older ones are removed; those with an owed or failed
+         * hook stay, and count. Default: no limit.
+         */
         maxTasks?: number | undefined;
         /** Ended foreground tasks to keep. Default 100. */
         maxForegroundTasks?: number | undefined;
@@ -49,37 +68,43 @@ export interface OpenOptions<Kinds extends readonly AnyTaskKind[]> {
   /** The hooks that completions must reach, by name. */
   hooks?: { readonly [hook: string]: HookDefinition<Kinds[number]> } | undefined;
   /**
-   * `false`: what was queued under an owner that ended, and what never began, is `lost`, and nobody is asked. Default `true`: it is queued under
-   * this owner, in its old order, and launched once. What was accepted runs.
+   * `false`: tasks that an earlier owner left queued, or whose work never began, become `lost`, and no `recover` is
+   * called. Default `true`: they are queued again, in their old order, and launched once.
    */
   resumeQueued?: boolean | undefined;
   /**
-   * Asked about a process that never began, and whose `env` or `inheritEnv: false` no record could hold: gives the environment to launch it
-   * with, or nothing, and the task is `lost`. Limited to 30 s. Absent: such tasks are `lost`.
+   * Gives the environment of a process that never began and whose spec had `env` or `inheritEnv: false`, which no
+   * record holds. Where it gives nothing, the task is `lost`. Limited to 30 s. Absent: such tasks are `lost`.
    */
   recoverProcess?: RecoverProcess | undefined;
   /** More record shapes to read, tried before the built-in ones. */
   legacyShapes?: readonly LegacyShape[] | undefined;
   /**
-   * Takes a directory over whose owner cannot be judged (another machine, another container) once its heartbeat stood still for this
-   * long, in milliseconds of this process's monotonic clock; `open` waits for it. The heartbeat beats every 10 s: less than 30,000 robs
-   * owners that live. 0 or absent: never, `DIRECTORY_OWNED`.
+   * Takes over a directory whose owner cannot be checked from here (another machine, another container) once its
+   * heartbeat has not moved for so long, in milliseconds of this process's monotonic clock; `open` waits for that. The
+   * heartbeat is written every 10 s: with less than 30,000 an owner that is alive may lose its directory. 0 or absent:
+   * never, `DIRECTORY_OWNED`.
    */
   foreignOwnerTimeoutMs?: number | undefined;
   /**
-   * Settles a process as `lost` that lives where this manager can neither see nor signal it (a container that may be gone, another machine) and
-   * left no exit record, in milliseconds of this process's monotonic clock since this manager first found it so. Looked at by each reconcile;
-   * 0: at the first look, before `open` resolves. Minimum 0. Absent: never; it stays `running` until its exit record appears. Only for hosts
-   * that know that such a process cannot live any more: nobody is signalled.
+   * Settles a process as `lost` that this manager can neither see nor signal (in a container that may be gone, on
+   * another machine) and that left no exit record, so many milliseconds of this process's monotonic clock after this
+   * manager first found it so. Checked by each reconcile; 0: at the first look, before `open` resolves. Minimum 0.
+   * Absent: never; it stays `running` until its exit record appears. Only for hosts that know that such a process is
+   * gone: no signal is sent.
    */
   abandonAfterMs?: number | undefined;
   /**
-   * How long `open` waits, in milliseconds from its call, for an owner that lives (or of which that cannot be told) to give the directory up or
-   * to die, before it throws `DIRECTORY_OWNED`. Where several wait, one gets the directory, and the others wait for that one until their own
-   * time is up. `open` holds the process meanwhile. 0 or absent: it does not wait.
+   * How long `open` waits, in milliseconds from its call, for an owner that is alive (or cannot be checked) to release
+   * the directory or to die, before it throws `DIRECTORY_OWNED`. Where several managers wait, one gets the directory,
+   * and the others wait for that one until their own time is up. `open` keeps the process alive meanwhile. 0 or absent:
+   * it does not wait.
    */
   waitForOwnerMs?: number | undefined;
-  /** Aborting it ends that wait: `open` rejects with its reason, and has touched nothing. Once the directory is owned it means nothing any more. */
+  /**
+   * Aborting it ends that wait: `open` rejects with its reason, and has changed nothing. Ignored once the directory is
+   * owned.
+   */
   signal?: AbortSignal | undefined;
 }
 
@@ -142,7 +167,7 @@ export interface Settings extends Readonly<Omit<z.output<typeof schema>, 'kinds'
   readonly kinds: readonly KindRuntime[];
 }
 
-/** Checks the options of `open`. Throws `INVALID_OPTIONS` naming every problem, before anything was touched. */
+/** Checks the options of `open`. Throws `INVALID_OPTIONS` naming every problem, before anything was changed. */
 export function parseOptions(options: OpenOptions<readonly AnyTaskKind[]>): Settings {
   const { data, problem } = validate(schema, options === undefined ? {} : options, ['hooks']);
   if (problem !== undefined) throw new BackgroundTaskError('INVALID_OPTIONS', problem);

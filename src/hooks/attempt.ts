@@ -4,7 +4,7 @@ import type { TaskRecord } from '../task/record.js';
 import type { HookSettings } from './definition.js';
 import type { Delivery } from './types.js';
 
-/** A hook threw, or its time was up. It wraps what was thrown, because p-retry takes a `TypeError` for a mistake and gives up on it. */
+/** A hook threw or timed out. Wraps what was thrown, because p-retry never retries a `TypeError`. */
 export class AttemptFailure extends Error {
   override readonly name = 'AttemptFailure';
   readonly thrown: Error;
@@ -30,8 +30,8 @@ interface AttemptParts extends Omit<Delivery, 'signal'> {
 }
 
 /**
- * Calls a hook once. Whoever ignores its signal is abandoned when the time is up: what it does later changes nothing. Rejects with
- * `AttemptFailure`, or with the reason of `cancelled`.
+ * Calls a hook once. A hook that ignores its signal is abandoned when its time is up; what it does later has no effect.
+ * Rejects with `AttemptFailure`, or with the reason of `cancelled`.
  */
 export function attemptOnce({ task, clock, hook, cancelled, ...delivery }: AttemptParts): Promise<unknown> {
   const controller = new AbortController();
@@ -57,7 +57,7 @@ export function attemptOnce({ task, clock, hook, cancelled, ...delivery }: Attem
   });
 }
 
-/** A synchronous throw is a rejection like any other. */
+/** Turns a synchronous throw into a rejection. */
 async function call(hook: HookSettings, task: TaskRecord, delivery: Delivery): Promise<unknown> {
   return hook.deliver(task, delivery);
 }

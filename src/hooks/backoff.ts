@@ -9,8 +9,8 @@ const MAX_DOUBLINGS = 40;
 type Limits = Pick<HookSettings, 'minDelayMs' | 'maxDelayMs'>;
 
 /**
- * The delay after this many failed attempts: it doubles each time from `minDelayMs`, times a random factor between 1 and 2, and is never
- * longer than `maxDelayMs`; but at least what the error asked for.
+ * The delay after this many failed attempts: it doubles each time from `minDelayMs`, times a random factor between 1
+ * and 2, and is never longer than `maxDelayMs`; but at least what the error asked for.
  */
 export function backoffMs(limits: Limits, failedAttempts: number, error: unknown, random = Math.random()): number {
   const doubled = limits.minDelayMs * 2 ** Math.min(failedAttempts - 1, MAX_DOUBLINGS);
@@ -18,8 +18,9 @@ export function backoffMs(limits: Limits, failedAttempts: number, error: unknown
 }
 
 /**
- * What is left of a wait that an earlier host put on record. A wall clock that was set back must not stretch it: where the task seems to
- * end in the future that is certain, and elsewhere it is never longer than any wait that could have been put on record.
+ * What remains of a wait that an earlier host put on record. A wall clock that was set back must not prolong it: where
+ * the task ends in the future, the clock was certainly set back, and the wait is at most `maxDelayMs`; otherwise it is
+ * at most the longest wait that could have been put on record.
  */
 export function remainingMs(
   limits: Limits,

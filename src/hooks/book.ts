@@ -1,4 +1,4 @@
-/* Puts changes of deliveries on record, and tells of them once they are. */
+/* Puts changes of deliveries on record, then emits their events. */
 import { delay } from '../clock.js';
 import { asError, BackgroundTaskError } from '../errors.js';
 import type { TaskRecord } from '../task/record.js';
@@ -12,14 +12,14 @@ const LONGEST_PAUSE_MS = 10_000;
 /** One change of one owed delivery; `undefined` leaves it as it is. */
 export type OwedChange = (owed: OwedDelivery) => OwedDelivery | undefined;
 
-/** A change cannot be put on record, and trying again would not help; the host has been told. */
+/** A change cannot be put on record, and trying again would not help. It has been reported. */
 export class UnwritableError extends Error {
   override readonly name = 'UnwritableError';
 }
 
 export class Book {
   readonly #port: OutboxPort;
-  /** What was reported since the last write that succeeded: a full disk is told once, not once for each delivery. */
+  /** The reasons reported since the last successful write: a full disk is reported once, not once for each delivery. */
   readonly #reported = new Set<string>();
 
   constructor(port: OutboxPort) {
@@ -42,8 +42,8 @@ export class Book {
   }
 
   /**
-   * The same for what has happened and must not be forgotten: a disk that refuses is asked again until it takes it, and a last time when
-   * `hurry` aborts. Rejects with {@link UnwritableError}.
+   * The same for an outcome that must not be lost: a failed write is tried again until it succeeds, and a last time
+   * when `hurry` aborts. Rejects with {@link UnwritableError}.
    */
   async insist(taskId: string, hook: string, next: OwedChange, hurry: AbortSignal, error?: Error): Promise<void> {
     for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
@@ -61,7 +61,7 @@ export class Book {
   }
 
   #tell(error: BackgroundTaskError): void {
-    // Whoever closed or fenced the manager has been told.
+    // The host knows already that the manager is closed or fenced.
     if (error.code === 'MANAGER_CLOSED' || error.code === 'OWNERSHIP_LOST') return;
     const { code, message } = asError(error.cause ?? error) as Error & { code?: unknown };
     const reason = `${error.code} ${String(code ?? message)}`;

@@ -1,10 +1,12 @@
 /*
- * One owed delivery on its way, from the moment it waits for a place until it is delivered, given up, withdrawn, or left to the next host.
+ * One owed delivery, from waiting for a place until it is delivered, given up, withdrawn, or left to the next host.
  *
  * Invariants:
- * - What an attempt came to is on record before anything else happens for this delivery. So the recorded count never falls behind the calls
- *   by more than the attempt under way: a host killed between a success and its write calls again, and that is the only way.
- * - A success that cannot be written keeps its place: with a full disk at most as many successes are in doubt as there are places.
+ * - The outcome of an attempt is on record before anything else happens for this delivery. So the recorded count is
+ *   behind the calls by at most the attempt under way, and a hook is called again after a success only where the host
+ *   was killed between the success and its write.
+ * - A success that cannot be written keeps its place: on a full disk at most as many successes are unrecorded as there
+ *   are places.
  * - Waiting for the next attempt holds no place.
  */
 import pRetry, { AbortError } from 'p-retry';
@@ -28,7 +30,7 @@ export interface JobContext {
   readonly places: Places;
 }
 
-/** Why a delivery ends here without having come to anything: it was withdrawn, or is left to the next host. */
+/** The delivery ends here without an outcome: it was withdrawn, or is left to the next host. */
 class DeliveryEnd extends Error {
   override readonly name = 'DeliveryEnd';
 }
@@ -36,7 +38,7 @@ class DeliveryEnd extends Error {
 export class DeliveryJob {
   readonly taskId: string;
   readonly name: string;
-  /** The task was offered again meanwhile: whoever owns this job looks at the record once more when it has ended. */
+  /** The task was offered again meanwhile: the outbox looks at the record once more when this job has ended. */
   offeredAgain = false;
   readonly #context: JobContext;
   readonly #hook: HookSettings;
@@ -66,7 +68,7 @@ export class DeliveryJob {
     this.#onEnd = onEnd;
   }
 
-  /** What the attempts came to, while it is not on record yet. */
+  /** The outcome of the delivery, while it is not on record yet. */
   get outcome(): OwedChange | undefined {
     return this.#outcome;
   }
@@ -93,7 +95,9 @@ export class DeliveryJob {
     if (!this.#running) this.#onEnd(this);
   }
 
-  /** Ends it now. The signal of an attempt under way is aborted with `reason`, and what it still does changes nothing. */
+  /**
+   * Ends it now. The signal of an attempt under way is aborted with `reason`, and what it still does changes nothing.
+   */
   cancel(reason: Error): void {
     this.rest();
     this.#cancelled.abort(reason);
@@ -126,7 +130,7 @@ export class DeliveryJob {
     try {
       answer = await pRetry(() => this.#attempt(), {
         retries: left - 1,
-        minTimeout: 0, // the waiting is ours: on record, and by our clock
+        minTimeout: 0, // we wait ourselves: the wait is on record and follows our clock
         unref: true,
         onFailedAttempt: async ({ error, retriesLeft }) => {
           if (error instanceof AttemptFailure && retriesLeft > 0 && !error.permanent)
@@ -192,7 +196,8 @@ export class DeliveryJob {
     const nextAttemptAt = port.clock.now() + wait;
     const next: OwedChange = (owed) => (owed.state === 'pending' ? postponed(owed, error, nextAttemptAt) : undefined);
     await book.insist(this.taskId, this.name, next, this.#resting.signal, error);
-    // Part of the wait may have gone by while it was written; a clock that jumped meanwhile neither stretches nor skips it.
+    // Part of the wait may have gone by while it was written; a clock that jumped meanwhile neither stretches nor skips
+    // it.
     const left = Math.min(Math.max(0, nextAttemptAt - port.clock.now()), wait);
     if (left > 0) await delay(port.clock, left, this.#resting.signal);
   }
@@ -203,7 +208,7 @@ export class DeliveryJob {
     this.#outcome = undefined;
   }
 
-  /** The record as it is now. It may have been removed, or the delivery been paid or withdrawn, since this job began. */
+  /** The current record. Since this job began it may have been removed, or the delivery acknowledged or withdrawn. */
   #current(): { task: TaskRecord; owed: OwedDelivery } {
     const task = this.#context.port.get(this.taskId);
     const owed = task && owedTo(task, this.name);

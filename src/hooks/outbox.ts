@@ -1,9 +1,12 @@
 /*
- * The outbox: what tasks owe to hooks is part of their records, written together with their outcome. This is who pays it.
+ * The outbox. What a task owes to hooks is part of its record, written together with its outcome; the outbox delivers
+ * it.
  *
- * - Owed is what the record says. Everything here can be rebuilt from the records: `offer` each of them, and it goes on where it was.
+ * - Only the record says what is owed. After a restart each record is given to `offer`, and deliveries go on where they
+ *   were.
  * - One delivery has at most one job, so a hook is never called twice at once for the same task.
- * - Nothing here holds the process: timers are the clock's, and an attempt under way is the host's own promise.
+ * - Nothing here keeps the process alive: timers are those of the clock, and an attempt under way is a promise of the
+ *   host.
  */
 import { delay } from '../clock.js';
 import { BackgroundTaskError } from '../errors.js';
@@ -37,7 +40,7 @@ export class Outbox {
   readonly #context: JobContext;
   readonly #hooks = new Map<string, HookSettings | 'pull'>();
   readonly #jobs = new Map<string, DeliveryJob>();
-  /** Tasks that owe something to a hook that is not here, by its name. */
+  /** Tasks that owe a delivery to a hook that this manager does not have, by the name of the hook. */
   readonly #unclaimed = new Map<string, Set<string>>();
   #closing = false;
   #closed: Promise<void> | undefined;
@@ -49,7 +52,10 @@ export class Outbox {
     for (const [name, definition] of Object.entries(hooks)) this.#define(name, definition);
   }
 
-  /** Adds a hook and begins to deliver what is owed to it. Throws `INVALID_OPTIONS`, also for a name that is there already. */
+  /**
+   * Adds a hook and begins to deliver what is owed to it. Throws `INVALID_OPTIONS`, also for a name that is there
+   * already.
+   */
   addHook(name: string, definition: HookDefinition<any>): void {
     this.#define(name, definition);
     const owing = this.#unclaimed.get(name);
@@ -78,7 +84,10 @@ export class Outbox {
     return Object.fromEntries(names.map((name) => [name, fresh()]));
   }
 
-  /** A task that has ended: what it owes to the hooks that are here is delivered. Never calls a hook before `start()`, nor at once. */
+  /**
+   * Starts the deliveries that an ended task owes to the hooks of this manager. Calls no hook before `start()`, and
+   * none synchronously.
+   */
   offer(record: TaskRecord): void {
     if (this.#closing || !isTerminalStatus(record.status) || !isSupported(record)) return;
     for (const [name, owed] of Object.entries(record.hooks)) {
@@ -92,8 +101,8 @@ export class Outbox {
   }
 
   /**
-   * A fresh set of attempts: without a name for every failed hook of the task, with one for that hook, in whatever state it is. What is
-   * owed anyway stays as it is.
+   * A fresh set of attempts: without a name for every failed hook of the task, with one for that hook, in whatever
+   * state it is. What is pending stays as it is.
    */
   async redeliver(taskId: string, name?: string): Promise<TaskRecord> {
     this.#expectEnded(taskId, name, 'delivered again');
@@ -114,12 +123,12 @@ export class Outbox {
     const job = this.#jobs.get(deliveryIdOf(taskId, name));
     return this.#end(taskId, name, (owed) => {
       if (owed.state !== 'pending' && owed.state !== 'failed') return undefined;
-      // What came to an end that is not on record yet came to that end.
+      // An outcome that is not on record yet takes precedence.
       return job?.outcome ? job.outcome(owed) : skipped(owed);
     });
   }
 
-  /** Says that a delivery arrived. What has been delivered already stays as it is. */
+  /** Records that a delivery arrived. One that has been delivered already stays as it is. */
   async acknowledge(taskId: string, name: string): Promise<TaskRecord> {
     const { state } = this.#expectEnded(taskId, name, 'acknowledged');
     if (state === 'failed' || state === 'skipped') {
@@ -151,8 +160,8 @@ export class Outbox {
   }
 
   /**
-   * Nothing new begins. Attempts under way may finish within `graceMs`, then they are aborted: they count as not made. Resolves when
-   * nothing more will be written.
+   * Nothing new begins. Attempts under way may finish within `graceMs`, then they are aborted: they count as not made.
+   * Resolves when nothing more will be written.
    */
   close(graceMs: number): Promise<void> {
     this.#closed ??= this.#close(graceMs);
@@ -167,7 +176,8 @@ export class Outbox {
     const ended = Promise.all([...this.#jobs.values()].map((job) => job.ended));
     if (this.#jobs.size > 0 && graceMs > 0) {
       const over = new AbortController();
-      const grace = delay(this.#port.clock, graceMs, over.signal).catch(() => undefined); // all ended before it was over
+      // Rejects where all attempts ended in time.
+      const grace = delay(this.#port.clock, graceMs, over.signal).catch(() => undefined);
       await Promise.race([ended, grace]);
       over.abort();
     }

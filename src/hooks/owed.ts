@@ -1,4 +1,4 @@
-/* What is on record of a delivery, and how it may change: pure. Keys that this version does not know are kept. */
+/* The state of a delivery on record, and its changes: pure functions. Keys that this version does not know are kept. */
 import type { TaskRecord } from '../task/record.js';
 import { describeError } from '../task/task-error.js';
 import type { OwedDelivery } from '../task/types.js';
@@ -8,7 +8,7 @@ export function deliveryIdOf(taskId: string, hook: string): string {
   return `${taskId}:${hook}`;
 }
 
-/** What the task owes this hook, in whatever state; `undefined`: nothing, ever. */
+/** The delivery to this hook, in any state; `undefined`: the task never owed it one. */
 export function owedTo(record: TaskRecord, hook: string): OwedDelivery | undefined {
   return Object.hasOwn(record.hooks, hook) ? record.hooks[hook] : undefined;
 }
@@ -17,7 +17,7 @@ export function withOwed(record: TaskRecord, hook: string, owed: OwedDelivery): 
   return { ...record, hooks: { ...record.hooks, [hook]: owed } };
 }
 
-/** A fresh debt, or a fresh set of attempts. */
+/** A new delivery, or a new set of attempts for this one. */
 export function fresh(owed?: OwedDelivery): OwedDelivery {
   return { ...without(owed, 'lastError', 'nextAttemptAt', 'deliveredAt'), state: 'pending', attempts: 0 };
 }
@@ -36,7 +36,7 @@ export function postponed(owed: OwedDelivery, error: Error, nextAttemptAt: numbe
   return { ...owed, attempts: owed.attempts + 1, lastError: describeError(error), nextAttemptAt };
 }
 
-/** The last attempt failed. Without an error none was made: they had been used up before. */
+/** The last attempt failed. Without an error: none was made, because all had been used up before. */
 export function failed(owed: OwedDelivery, error?: Error): OwedDelivery {
   const kept = without(owed, 'nextAttemptAt');
   if (!error) return { ...kept, state: 'failed' } as OwedDelivery;

@@ -1,4 +1,4 @@
-/** Who waits for a place. */
+/** A request for a place. */
 interface Waiting {
   /** Since when; the oldest goes first. */
   readonly since: number;
@@ -7,8 +7,8 @@ interface Waiting {
 }
 
 /**
- * A limited number of places, given to whoever has waited longest. Nobody enters before `open()`, nor within the call that asks, nor after
- * `close()`. A binary heap: a host may come back to tens of thousands of debts.
+ * A limited number of places, given to the request that has waited longest. None is given before `open()`, within the
+ * call that asks, or after `close()`. A binary heap: a restarted host may find tens of thousands of owed deliveries.
  */
 export class Places {
   #free: number;
@@ -45,7 +45,7 @@ export class Places {
   #admit(): void {
     if (this.#admitting || this.#state !== 'open' || this.#free === 0) return;
     this.#admitting = true;
-    // Later, so that of all that ask in one tick the oldest goes first.
+    // In a microtask, so that of all requests of one tick the oldest goes first.
     queueMicrotask(() => {
       this.#admitting = false;
       while (this.#state === 'open' && this.#free > 0 && this.#heap.length > 0) this.#pop().enter?.(this.#take());

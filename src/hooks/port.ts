@@ -7,18 +7,18 @@ import type { TaskRecord } from '../task/record.js';
 /** The events of deliveries, with records, which the public types narrow by kind. */
 export type HookEvents = Pick<EventsOf<TaskRecord>, 'hook:delivered' | 'hook:retrying' | 'hook:failed'>;
 
-/** What the outbox needs from whoever keeps the records. */
+/** What the outbox needs from the manager. */
 export interface OutboxPort {
   readonly clock: Clock;
   /** The task as it stands in memory. */
   get(taskId: string): TaskRecord | undefined;
   /**
-   * One durable change of a record, after all earlier ones of the same task: `next` gets the current record and returns the new one, or
-   * `undefined` to leave it. Resolves with the record as it is then. Rejects with `STORAGE_FAILED`, `TASK_NOT_FOUND`, `OWNERSHIP_LOST`,
-   * `RECORD_UNSUPPORTED` or `MANAGER_CLOSED`.
+   * One durable change of a record, after all earlier ones of the same task: `next` gets the current record and returns
+   * the new one, or `undefined` to leave it. Resolves with the record as it is then. Rejects with `STORAGE_FAILED`,
+   * `TASK_NOT_FOUND`, `OWNERSHIP_LOST`, `RECORD_UNSUPPORTED` or `MANAGER_CLOSED`.
    */
   change(taskId: string, next: (record: TaskRecord) => TaskRecord | undefined): Promise<TaskRecord>;
-  /** Tells the host; listeners are isolated. */
+  /** Emits an event; listeners are isolated. */
   emit<E extends keyof HookEvents>(event: E, payload: HookEvents[E]): void;
   /** The `error` event. */
   report(error: BackgroundTaskError): void;

@@ -15,8 +15,8 @@ export interface Delivery {
 }
 
 /**
- * Called with a task that ended, until it returns without throwing. Throw `PermanentDeliveryError` to give up at once. An error with a
- * number `retryAfterMs` is not tried again sooner than that; more than 15 minutes count as 15 minutes.
+ * Called with a task that ended, until it returns without throwing. Throw `PermanentDeliveryError` to give up at once.
+ * An error with a number `retryAfterMs` is not tried again sooner than that; more than 15 minutes count as 15 minutes.
  */
 export type Hook<K extends AnyTaskKind = never> = (task: Task<K>, delivery: Delivery) => Awaitable<unknown>;
 
@@ -26,18 +26,27 @@ export interface HookOptions<K extends AnyTaskKind = never> {
   deliver: Hook<K>;
   /** Attempts before the delivery is `failed`. Minimum 1, or `Infinity`; default 4. */
   maxAttempts?: number | undefined;
-  /** The delay before the second attempt, in milliseconds, times a random factor between 1 and 2; it doubles from there. Minimum 0, default 500. */
+  /**
+   * The delay before the second attempt, in milliseconds, times a random factor between 1 and 2; it doubles from there.
+   * Minimum 0, default 500.
+   */
   minDelayMs?: number | undefined;
-  /** No delay is longer, in milliseconds, unless the error asks for it. At least `minDelayMs`; default 30,000, or `minDelayMs` where that is more. */
+  /**
+   * No delay is longer, in milliseconds, unless the error asks for it. At least `minDelayMs`; default 30,000, or
+   * `minDelayMs` where that is more.
+   */
   maxDelayMs?: number | undefined;
   /**
-   * Each attempt is limited to this, in milliseconds, from its start; then its signal is aborted and it has failed, whatever it still does.
-   * 0: no limit. Default 30,000.
+   * Each attempt is limited to this, in milliseconds, from its start; then its signal is aborted and it has failed,
+   * whatever it still does. 0: no limit. Default 30,000.
    */
   timeoutMs?: number | undefined;
 }
 
-/** A function, `'pull'` (an inbox: what is owed waits in `listDeliveries` until `acknowledge`), or a function with its limits. */
+/**
+ * A function, `'pull'` (an inbox: what is owed waits in `listDeliveries` until `acknowledge`), or a function with its
+ * limits.
+ */
 export type HookDefinition<K extends AnyTaskKind = never> = Hook<K> | HookOptions<K> | 'pull';
 
 /** One delivery, as `listDeliveries` shows it. */

@@ -1,4 +1,4 @@
-/* The events: their names, what each tells, and when. Who listens and who is told is for the hub in `../events.ts`. */
+/* The events: their names, their payloads, and what is durable by then. The hub in `../events.ts` delivers them. */
 import type { BackgroundTaskError } from '../errors.js';
 import type { AnyTaskKind, Task } from './kind.js';
 import type { OwnerIdentity } from './types.js';
@@ -17,11 +17,16 @@ export interface ReconcileReport {
   readonly failures: readonly { readonly taskId: string; readonly error: Error }[];
 }
 
-/** The list of events, over the type that tasks have in it: the public types narrow it by kind; inside of the manager it is the record. */
+/**
+ * The list of events, over the type that tasks have in it: the public types narrow it by kind; inside the manager it is
+ * the record.
+ */
 export type EventsOf<T> = {
   /** Registered while no slot was free. The record is durable; nothing was launched. */
   'task:queued': { task: T };
-  /** The work was launched, at once, out of the queue, or for another attempt. The record, with `startedAt`, is durable. */
+  /**
+   * The work was launched, at once, out of the queue, or for another attempt. The record, with `startedAt`, is durable.
+   */
   'task:started': { task: T };
   /** The host changed description or metadata, or the work its details. The change is durable. */
   'task:updated': { task: T };
@@ -31,9 +36,15 @@ export type EventsOf<T> = {
   'task:waiting': { task: T };
   /** The question was answered: `task.lastInput`, durable. */
   'task:resumed': { task: T };
-  /** A foreground task went to the background: asked to, or at its deadline. Durable; from now on it holds a slot and owes its hooks. */
+  /**
+   * A foreground task went to the background: asked to, or at its deadline. Durable; from now on it holds a slot and
+   * owes its hooks.
+   */
   'task:detached': { task: T; byTimeout: boolean };
-  /** A stop is on record: `task.stop`. Durable before the first signal is sent; where the disk refuses, `error` comes instead. */
+  /**
+   * A stop is on record: `task.stop`. Durable before the first signal is sent; where the disk refuses, `error` comes
+   * instead.
+   */
   'task:stopping': { task: T };
   /** A dead owner's task that still runs is this manager's now. Its new owner is on record. */
   'task:adopted': { task: T };
@@ -52,20 +63,22 @@ export type EventsOf<T> = {
   /** A pass over the active tasks is over; what it found is durable, but for the report's `failures`. */
   'manager:reconciled': { report: ReconcileReport };
   /**
-   * Another manager took the directory over; `null`: it is not known who, or nobody did and the directory, or this manager's claim in it, is
-   * gone (every call then says which). This manager writes nothing any more.
+   * Another manager took the directory over; `null`: it is not known who, or nobody did and the directory, or this
+   * manager's claim in it, is gone (every call then says which). This manager writes nothing any more.
    */
   'manager:fenced': { owner: OwnerIdentity | null };
   /**
-   * Something failed that no call could report: a write that is tried again later, a stop that could not be recorded, output that was lost,
-   * a listener (`LISTENER_FAILED`, with what it threw as `cause`). Where nobody listens, to this or to all, it is a process warning.
+   * Something failed that no call could report: a write that is tried again later, a stop that could not be recorded,
+   * output that was lost, a listener (`LISTENER_FAILED`, with what it threw as `cause`). Where nobody listens, to this
+   * or to all, it is a process warning.
    */
   error: { error: BackgroundTaskError; taskId?: string };
 };
 
 /**
- * Every event with its payload. Each `task:` event is emitted exactly once per transition in this process, after the record that it tells of
- * is durable (`task:progress` excepted, see there). A `type`, so that it can be given to any event emitter.
+ * Every event with its payload. Each `task:` event is emitted exactly once per transition in this process, after the
+ * record that it tells of is durable (`task:progress` excepted, see there). A `type`, so that it can be given to any
+ * event emitter.
  */
 export type BackgroundTaskEvents<K extends AnyTaskKind = never> = EventsOf<Task<K>>;
 

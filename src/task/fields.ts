@@ -1,6 +1,6 @@
 import { z } from 'zod';
 
-/** A number that a test accepts. Words of its own, and `Infinity`, which zod's own numbers refuse. */
+/** A number that passes a test, with a message of our own. Unlike zod's numbers it may be `Infinity`. */
 function numberThat(test: (value: number) => boolean, expected: string): z.ZodType<number, number> {
   return z.custom<number>((value) => typeof value === 'number' && test(value), expected);
 }
@@ -34,14 +34,14 @@ export function millisecondsFrom(minimum: number): z.ZodType<number, number> {
 export const milliseconds = millisecondsFrom(0);
 /** A whole number that is not negative. */
 export const count = wholeNumber(0);
-/** A string of so many characters. */
+/** A string of `minimum` to `maximum` characters. */
 export function textOf(minimum: number, maximum: number): z.ZodType<string, string> {
   return z.custom<string>(
     (value) => typeof value === 'string' && value.length >= minimum && value.length <= maximum,
     `expected a string of ${minimum} to ${maximum} characters`,
   );
 }
-/** A string that says something. */
+/** A string that is not blank. */
 export const description = z.custom<string>(
   (value) => typeof value === 'string' && value.trim() !== '',
   'expected a string that is not blank',
@@ -52,7 +52,7 @@ export function functionOf<F extends (...args: never[]) => unknown>(): z.ZodType
 }
 /** A function, whatever it takes. */
 export const callable = functionOf<(...args: never[]) => unknown>();
-/** A string without NUL bytes, which no system call could take. */
+/** A string without NUL bytes: no system call accepts one. */
 export const textWithoutNul = z
   .string()
   .refine((value) => !value.includes('\0'), 'expected a string without a NUL byte');

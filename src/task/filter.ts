@@ -6,7 +6,7 @@ import type { TaskRecord } from './record.js';
 import type { Differences, None } from './same.js';
 import { isTerminalStatus, type TaskStatus, taskStatuses } from './status.js';
 
-/** Which tasks are meant: all given conditions must hold. */
+/** Selects tasks: all given conditions must hold. */
 export interface TaskFilter<N extends string = string> {
   /** One status, or any of several. */
   status?: TaskStatus | readonly TaskStatus[] | undefined;
@@ -41,14 +41,16 @@ export const filterFields = {
 /** A condition that only the documented type has, or only the schema, is an error here that names it. */
 type _SameConditions = None<Differences<TaskFilter, z.input<z.ZodObject<typeof filterFields>>>>;
 
-/** Checks the options of a call against its schema; absent ones are none. Throws `INVALID_SPEC` naming every problem. */
+/**
+ * Checks the options of a call against its schema; absent options are `{}`. Throws `INVALID_SPEC` naming every problem.
+ */
 export function checkOptions<S extends z.ZodObject>(schema: S, options: unknown, call: string): z.infer<S> {
   const { data, problem } = validate(schema, options === undefined ? {} : options, ['metadata']);
   if (problem === undefined) return data as z.infer<S>;
   throw new BackgroundTaskError('INVALID_SPEC', `${call}: ${problem}`);
 }
 
-/** For calls that are about all tasks: foreground ones are meant unless the filter says otherwise. */
+/** For calls that act on all tasks: foreground tasks are included unless the filter says otherwise. */
 export function withForeground(filter: TaskFilter = {}): TaskFilter {
   return { ...filter, includeForeground: filter.includeForeground ?? true };
 }

@@ -19,8 +19,8 @@ export function isFunctionTask(task: AnyTask): task is FunctionTask {
 }
 
 /**
- * Whether this task has ended; then `endedAt` is its end. Records of other systems that never said when they ended are the one exception:
- * there it is `null` all the same.
+ * Whether this task has ended; then `endedAt` is its end. Records of other systems that never said when they ended are
+ * the one exception: there it is `null` all the same.
  */
 export function isTerminal<T extends AnyTask>(task: T): task is T & Ended {
   return isTerminalStatus(task.status);
@@ -32,8 +32,8 @@ export function isWaiting<T extends AnyTask>(task: T): task is T & Waiting {
 }
 
 /**
- * Whether this task has failed and its record says how: then `error` is there. Every task that fails under holdfast records one; a record of
- * another system may have `status: 'failed'` and nothing more, and then this is `false`.
+ * Whether this task has failed and its record says how: then `error` is there. Every task that fails under holdfast
+ * records one; a record of another system may have `status: 'failed'` and nothing more, and then this is `false`.
  */
 export function isFailed<T extends AnyTask>(task: T): task is T & Failed {
   return task.status === 'failed' && task.error !== undefined;

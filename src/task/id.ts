@@ -2,7 +2,7 @@ import { randomInt } from 'node:crypto';
 import { BackgroundTaskError } from '../errors.js';
 import { came, show } from './show.js';
 
-/** What an id looks like: safe as a file name on every system, and never a path. */
+/** The pattern of an id: safe as a file name on every system, and never a path. */
 export const namePattern = /^[a-z0-9]+(?:[-_][a-z0-9]+)*$/;
 export const MAX_ID_LENGTH = 64;
 
@@ -12,7 +12,7 @@ export function isTaskId(value: unknown): value is string {
   return typeof value === 'string' && value.length <= MAX_ID_LENGTH && namePattern.test(value);
 }
 
-/** Checked before any path is built from an id. Throws `INVALID_TASK_ID`. */
+/** Called before any path is built from an id. Throws `INVALID_TASK_ID`. */
 export function assertTaskId(value: unknown, at = ''): asserts value is string {
   if (isTaskId(value)) return;
   const shown = typeof value === 'string' ? show(value) : came(value);

@@ -2,7 +2,7 @@ import type { JsonObject, JsonValue } from './types.js';
 
 /** Deeper values could be read, but writing them back would overflow the stack: no record holds them. */
 const MAX_DEPTH = 1024;
-/** What a host gives is held to fewer, so that it fits into a record wherever it is put. */
+/** Values from the host may have fewer levels, so that they fit into any place of a record. */
 const MAX_GIVEN_DEPTH = 1000;
 
 /** Thrown by {@link toJson}: the message says where and what. */
@@ -11,8 +11,8 @@ export class NotJsonError extends TypeError {
 }
 
 /**
- * A deep, frozen copy of `value` as JSON keeps it; throws {@link NotJsonError} naming the first place that JSON would lose or change.
- * Properties that are `undefined` are left out, `toJSON` is honoured.
+ * A deep, frozen copy of `value` as JSON keeps it; throws {@link NotJsonError} naming the first place that JSON would
+ * lose or change. Properties that are `undefined` are left out, `toJSON` is honoured.
  */
 export function toJson(value: unknown, at: string): JsonValue {
   assertGiven(value, at, []);
@@ -50,8 +50,8 @@ function assertGiven(value: unknown, at: string, parents: object[]): void {
 }
 
 /**
- * The first place in a value from disk that JSON would lose or change, or that is nested too deeply to be written back. Its path is
- * collected from the inside out, so that nothing is built for a good value.
+ * The first place in a value from disk that JSON would lose or change, or that is nested too deeply to be written back.
+ * Its path is collected from the inside out, so that nothing is built for a good value.
  */
 export function findNotJson(value: unknown, depth = 0): { path: string[]; problem: string } | undefined {
   switch (typeof value) {

@@ -1,7 +1,8 @@
 /*
- * Records of earlier versions. A version that ever shipped reads for ever: each step takes a record of one version to the next, and a
- * record of each version is kept as a fixture of the tests. Steps are pure; what they return is written back only when the task next
- * changes. Version 1 is the first, so there is no step yet; the first one is added here as `1: (record) => ({ … })`.
+ * Records of earlier versions. Every version that was published stays readable: each step turns a record of one version
+ * into one of the next, and the tests keep a record of each version as a fixture. Steps are pure; the result is written
+ * back only when the task next changes. Version 1 is the first, so there is no step yet; the first one is added here as
+ * `1: (record) => ({ … })`.
  */
 import type { JsonObject } from './types.js';
 
@@ -12,8 +13,8 @@ export type Migration = (record: JsonObject) => JsonObject;
 export const migrations: { readonly [version: number]: Migration } = {};
 
 /**
- * The record as `target` writes it: every step from its own version on, in order. A record whose version has no step (0, 1.5, a text) is
- * returned as it is, for the schema to name the problem.
+ * The record in the shape of version `target`: every step from its own version on, in order. A record whose version has
+ * no step (0, 1.5, a string) is returned as it is; the schema then names the problem.
  */
 export function migrate(record: JsonObject, target: number, steps = migrations): JsonObject {
   let migrated = record;

@@ -1,4 +1,4 @@
-/* Which known name somebody meant who wrote another one. */
+/* Suggestions for misspelt names. */
 
 /** ` …; did you mean x?`, where one of the known names is near; nothing otherwise. */
 export function didYouMean(given: unknown, known: Iterable<string>, quoted = true): string {
@@ -6,7 +6,7 @@ export function didYouMean(given: unknown, known: Iterable<string>, quoted = tru
   return near === undefined ? '' : `; did you mean ${quoted ? JSON.stringify(near) : near}?`;
 }
 
-/** What is wrong with a key that is not known: the nearest known one, or, where none is near, all of them. */
+/** The problem with an unknown key, with the nearest known key or, where none is near, all known keys. */
 export function unknownKey(key: string, known: readonly string[]): string {
   const meant = didYouMean(key, known, false);
   if (meant) return `is unknown${meant}`;
@@ -29,13 +29,13 @@ function nearest(given: string, known: Iterable<string>): string | undefined {
   return best?.name;
 }
 
-/** Whether a key is a known one with a mistake in it, rather than one of somebody's own. */
+/** Whether a key is a known one with a mistake in it, rather than a key of the host's own. */
 export function isMisspelling(key: string, known: readonly string[]): boolean {
   const word = plain(key);
   return known.some((name) => isMisspelt(word, editDistance(word, plain(name))));
 }
 
-/** Case and separators tell nobody apart: `timeout_ms` is `timeoutMs`. */
+/** Without case and separators: `timeout_ms` equals `timeoutMs`. */
 function plain(name: string): string {
   return name
     .slice(0, 64)
@@ -43,12 +43,15 @@ function plain(name: string): string {
     .replace(/[^a-z0-9]/g, '');
 }
 
-/** One wrong letter in three, and not nearly all of a short word. */
+/** At most one wrong letter in three, and one in a shorter word. */
 function isMisspelt(word: string, distance: number): boolean {
   return word.length > 1 && distance <= Math.max(1, Math.floor(word.length / 3));
 }
 
-/** One begins or ends with the other (`timeout`, `id`), both begin alike (`timeoutSeconds`), or one leaves letters out (`cmd`). */
+/**
+ * One begins or ends with the other (`timeout`, `id`), both begin alike (`timeoutSeconds`), or one leaves letters out
+ * (`cmd`).
+ */
 function isShort(word: string, other: string): boolean {
   const [short, long] = word.length < other.length ? [word, other] : [other, word];
   if (short.length >= 3 && long.startsWith(short)) return true;

@@ -1,6 +1,7 @@
 /*
- * What is wrong with a value, in one voice: where it is, what was expected, what came. A schema judges; none of its own words are shown. Its
- * issues are read by their codes, so that a locale which the host gave its validator changes nothing here.
+ * Messages for values that a schema refused, all in one form: where, what was expected, what came. The schema's own
+ * messages are not shown: its issues are read by their codes, so a locale that the host set for its validator changes
+ * nothing here.
  */
 import type { z } from 'zod';
 import { didYouMean, unknownKey } from './nearest.js';
@@ -19,7 +20,7 @@ export interface Issue {
   readonly [more: string]: unknown;
 }
 
-/** Judges a value. Of what is below a `secret` key, only the type is shown. */
+/** Validates a value. Below a `secret` key a message shows the type only, never the value. */
 export function validate<S extends z.ZodType>(
   schema: S,
   value: unknown,
@@ -31,15 +32,15 @@ export function validate<S extends z.ZodType>(
   return { problem: describeProblems(parsed.error.issues, value, secret) };
 }
 
-/** A promise or a signal has no keys of its own, and would pass for options without any. */
+/** A promise or a signal has no keys of its own, and would be accepted as empty options. */
 function isShapeless(value: unknown): boolean {
   return typeof value === 'object' && value !== null && !/^(an object|an array of \d+|a Module)$/.test(typeName(value));
 }
 
-/** The known keys for each list of unknown ones, which is all that an issue tells of them. */
+/** The known keys, by the list of unknown ones: an issue holds only that list. */
 const knownKeys = new WeakMap<object, readonly string[]>();
 
-/** What a `safeParse` of our own schemas is given, so that its messages are ours. */
+/** Given to `safeParse` of our own schemas, so that the messages are ours. */
 export const inOneVoice = {
   error(issue: z.core.$ZodRawIssue): string {
     const shape = shapeOf(issue.inst);
@@ -81,7 +82,7 @@ function describe(issue: Issue, input: unknown, secret: Secret): readonly string
   return [`${at ? `${at}: ` : ''}${expected}${gotInstead(expected, value, hidden)}${meant}`];
 }
 
-/** A string where a string belongs is shown as it stands; what is of another type, with that. */
+/** A value of the expected type is shown as it stands; any other one with its type. */
 function gotInstead(expected: string, value: unknown, hidden: boolean): string {
   const fits =
     (typeof value === 'string' && /string|text|path|name|\bid\b|one of|"|a command/.test(expected)) ||
@@ -91,7 +92,7 @@ function gotInstead(expected: string, value: unknown, hidden: boolean): string {
   return `, got ${fits ? show(value) : came(value)}`;
 }
 
-/** The host's own words for an issue stay; a validator's are replaced. */
+/** Messages that the host wrote are kept; a validator's default messages are replaced. */
 function wordsOf(issue: Issue): string {
   if (issue.code === 'invalid_key') {
     const [inner] = (issue.issues ?? []) as readonly Issue[];
@@ -158,14 +159,17 @@ function textsOf(issue: Issue): readonly string[] {
   return ((issue.values ?? []) as readonly unknown[]).filter((value) => typeof value === 'string');
 }
 
-/** Of the alternatives that a value fits none of, the one that it came furthest in; the first of those that it came equally far in. */
+/** Of the alternatives of a union, the one in which the value got furthest; the first of several. */
 function branchOf(issue: Issue): readonly Issue[] {
   const branches = (issue.errors ?? []) as readonly (readonly Issue[])[];
   const depth = (branch: readonly Issue[]) => Math.max(0, ...branch.map(({ path }) => path?.length ?? 0));
   return branches.reduce((best, branch) => (depth(branch) > depth(best) ? branch : best), branches[0] ?? []);
 }
 
-/** `expected options such as { timeoutMs }`: the one that would take what came; the first, where it is needed or none would. */
+/**
+ * `expected options such as { timeoutMs }`: names the option that would accept the value; the first option where that
+ * one is required, or none would accept it.
+ */
 function expectOptions(schema: unknown, value: unknown): string {
   const shape = shapeOf(schema) ?? {};
   const keys = Object.keys(shape);
@@ -181,7 +185,7 @@ function shapeOf(schema: unknown): Readonly<Record<string, unknown>> | undefined
   return (schema as { _zod?: { def?: { shape?: Record<string, unknown> } } } | undefined)?._zod?.def?.shape;
 }
 
-/** Options are: of records, unknown keys are kept. */
+/** Whether the schema refuses unknown keys: those of options do, those of records keep them. */
 function isStrict(schema: unknown): boolean {
   const { catchall } = (schema as { _zod?: { def?: { catchall?: z.ZodType } } } | undefined)?._zod?.def ?? {};
   return catchall?._zod.def.type === 'never';

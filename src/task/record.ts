@@ -1,7 +1,8 @@
 /*
- * The record: what is on disk for each task, and, frozen, what the API hands out. Keys that this version does not know are kept through
- * every rewrite: a schema here only ever judges a value, and what is returned is the value itself, never the schema's copy of it.
- * Fifty thousand records are read at open, so a good record is judged once and nothing is built for it.
+ * The record of a task: the content of its file and, frozen, what the API returns. Keys that this version does not know
+ * are kept through every rewrite: a schema here only checks a value, and what is returned is the value itself, never
+ * the schema's copy. `open` may read fifty thousand records, so a valid one is checked once and nothing is built for
+ * it.
  */
 import { z } from 'zod';
 import { asError } from '../errors.js';
@@ -15,11 +16,11 @@ import { hookStates, stopCauses, taskStatuses } from './status.js';
 import type { JsonObject, JsonValue, OwedDelivery, TaskOf } from './types.js';
 
 export const SCHEMA_VERSION = 1;
-/** A record file beyond this is rejected, so nothing beyond it is ever written. */
+/** A larger record file is rejected, so a larger one is never written. */
 export const MAX_RECORD_BYTES = 1024 * 1024;
-/** What a spec may take, so that an outcome always fits beside it. */
+/** The largest spec, so that an outcome always fits beside it. */
 export const MAX_SPEC_BYTES = 512 * 1024;
-/** What is kept of a result in the record at most, so that a record never outgrows its own limit. */
+/** The largest result in a record, so that no record outgrows its limit. */
 export const MAX_RESULT_BYTES = 262_144;
 
 /** Texts of errors and reasons are cut here. */
@@ -38,13 +39,16 @@ export interface TaskRecord extends TaskOf<string, JsonObject> {
   readonly detachTimeoutMs?: number;
   /** The spec had an `input` for `start`, which is on no record: a later owner needs another one to launch the task. */
   readonly hasInput?: true;
-  /** Of a task with an idempotency key: a digest of each detail as it was registered. It does not change when the details do. */
+  /**
+   * Of a task with an idempotency key: a digest of each detail as it was registered. It does not change when the
+   * details do.
+   */
   readonly registeredDetails?: { readonly [detail: string]: string };
 }
 
 const optional = <T extends z.ZodType>(schema: T) => schema.exactOptional();
 const time = z.number().nonnegative();
-/** An object, whatever is in it: whether that is JSON is judged for the record as a whole. */
+/** Any object: whether its content is JSON is checked for the record as a whole. */
 const objectOf = <T extends object>() => z.custom<T>(isPlainObject, 'expected an object');
 const json = z.custom<JsonValue>((value) => value !== undefined, 'expected a JSON value');
 
@@ -131,7 +135,7 @@ type _SameFields = None<
 >;
 type _SameFieldsOfHooks = None<Differences<OwedDelivery, z.output<typeof owed>>>;
 
-/** What must be readable of a record from a newer version, for it to be listed at all. */
+/** What must be readable of a record of a newer version for it to be listed. */
 const newer = z.object({
   schemaVersion: z.number().int().gt(SCHEMA_VERSION),
   taskId: schema.shape.taskId,
@@ -156,7 +160,7 @@ const fallbacks: Omit<RequiredFields<StoredRecord>, keyof z.output<typeof newer>
   hooks: {},
 };
 
-/** Thrown where a value is no record: the message names every problem. */
+/** A value is not a record: the message names every problem. */
 export class RecordError extends Error {
   override readonly name = 'RecordError';
   /** Whether a newer version wrote it: then it is left where it is. */
@@ -200,7 +204,7 @@ export function nextRevision(record: TaskRecord, now: number): TaskRecord {
   return { ...record, revision: record.revision + 1, updatedAt: now };
 }
 
-/** A step reads what was never validated: where it cannot, that is a fault of the record. */
+/** A migration reads a value that was not validated yet: where it throws, the record is at fault. */
 function migrated(value: JsonObject): JsonObject {
   try {
     return migrate(value, SCHEMA_VERSION);
@@ -226,7 +230,10 @@ function parseNewerRecord(value: JsonObject): TaskRecord {
   return deepFreeze(withRevision({ ...fallbacks, ...readable } as TaskRecord));
 }
 
-/** Throws {@link RecordError} for a value that JSON would lose or change, or that is nested too deeply to be written back. */
+/**
+ * Throws {@link RecordError} for a value that JSON would lose or change, or that is nested too deeply to be written
+ * back.
+ */
 export function assertJson(value: unknown, newerVersion = false): void {
   const found = findNotJson(value);
   if (found)

@@ -1,5 +1,6 @@
 /*
- * For a documented interface beside the schema that checks it: a field that was added to only one of the two must not compile.
+ * For a documented interface beside the schema that checks it: a field that was added to only one of the two must not
+ * compile.
  *
  *   type _Same = None<Differences<Documented, z.output<typeof schema>>>;
  *
@@ -9,7 +10,10 @@
 /** Compiles for `never` only. */
 export type None<T extends never> = T;
 
-/** The paths of the fields in which two object types differ. Whether a field is `readonly` is not compared; whether it is optional, is. */
+/**
+ * The paths of the fields in which two object types differ. Whether a field is `readonly` is not compared; whether it
+ * is optional, is.
+ */
 export type Differences<A, B, Path extends string = ''> =
   | `${Path}${Exclude<keyof A, keyof B> & string}`
   | `${Path}${Exclude<keyof B, keyof A> & string}`
@@ -22,8 +26,8 @@ type FieldDifferences<A, B, Path extends string> = [A, B] extends [B, A]
   : Path;
 
 /**
- * An object with fields of its own: no array, function, class of the platform, or map by name. Two of them may accept each other's values and
- * yet differ in an optional field.
+ * An object with fields of its own: no array, function, class of the platform, or map by name. Two of them may accept
+ * each other's values and yet differ in an optional field.
  */
 type HasNamedFields<T> = [T] extends [readonly unknown[] | ((...args: never[]) => unknown) | EventTarget]
   ? false

@@ -3,21 +3,21 @@ import type { StandardSchema } from './types.js';
 
 interface Issue {
   readonly message: string;
-  /** zod tells what it expected. */
+  /** Issues of zod have one. */
   readonly code?: string | undefined;
   readonly path?: ReadonlyArray<PropertyKey | { readonly key: PropertyKey }> | undefined;
 }
 
-/** What a Standard Schema says of a value: the value it made of it, or every problem in one line. */
+/** The outcome of a Standard Schema: the value that it returns, or every problem in one line. */
 export type SchemaVerdict =
   | { readonly ok: true; readonly value: unknown }
   | { readonly ok: false; readonly problem: string };
 
-/** Validates with any Standard Schema. A schema that answers with a promise is a mistake of the host's: `TypeError`. */
+/** Validates with any Standard Schema. An asynchronous schema is a mistake of the host: `TypeError`. */
 export function checkSchema(schema: StandardSchema, value: unknown): SchemaVerdict {
   const answer = schema['~standard'].validate(value) as { value?: unknown; issues?: readonly Issue[] | undefined };
   if (answer instanceof Promise || typeof (answer as { then?: unknown }).then === 'function') {
-    // Some turn to a promise when they throw: what that rejects with is not needed to say so.
+    // Some schemas return a promise when they throw; its rejection adds nothing to the message.
     Promise.resolve(answer).catch(() => undefined);
     const { vendor } = schema['~standard'];
     throw new TypeError(`the ${vendor} schema is asynchronous, or threw; holdfast needs a synchronous one`);
@@ -26,7 +26,10 @@ export function checkSchema(schema: StandardSchema, value: unknown): SchemaVerdi
   return { ok: false, problem: describeIssues(answer.issues, value) };
 }
 
-/** In our voice where the validator tells what it expected, otherwise in its own. The host's values may be secret: none is shown. */
+/**
+ * In our form where the validator says what it expected, otherwise its own message. The host's values may be secret:
+ * none is shown.
+ */
 function describeIssues(issues: readonly Issue[], value: unknown): string {
   return issues
     .map(({ path = [], ...issue }) => {

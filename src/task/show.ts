@@ -2,14 +2,14 @@
 
 const MAX_SHOWN = 80;
 
-/** A value of the right type, as it stands; of another value, what it is. */
+/** A value of the expected type as it stands; of any other, its type. */
 export function show(value: unknown): string {
   if (typeof value === 'string') return quote(value);
   if (typeof value === 'number' || typeof value === 'boolean') return String(value);
   return came(value);
 }
 
-/** What came where something else belongs: its type, and its value where that is short. */
+/** An unexpected value: its type, and the value itself where that is short. */
 export function came(value: unknown): string {
   if (typeof value === 'number') return Number.isFinite(value) ? `a number (${value})` : String(value);
   if (typeof value === 'string') return `a string (${quote(value)})`;
@@ -17,7 +17,7 @@ export function came(value: unknown): string {
   return typeName(value);
 }
 
-/** What a value is, without any of it. */
+/** The type of a value, without any part of it. */
 export function typeName(value: unknown): string {
   if (value === null || value === undefined) return String(value);
   if (typeof value !== 'object') return `a ${typeof value}`;
@@ -27,7 +27,7 @@ export function typeName(value: unknown): string {
     const tag = Object.prototype.toString.call(value).slice(8, -1);
     return tag === 'Object' ? 'an object' : withArticle(tag);
   } catch {
-    return 'an object that cannot be looked at'; // a revoked proxy, or a getter that throws: that is all there is to know of it
+    return 'an object that cannot be looked at'; // a revoked proxy, or a getter that throws
   }
 }
 

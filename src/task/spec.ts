@@ -1,7 +1,10 @@
 import type { AnyTaskKind, Run, TaskKind } from './kind.js';
 import type { JsonObject, JsonValue } from './types.js';
 
-/** A place below the limits, taken by `reserveSlot`. Give it to `registerTask` as `slot`, or back with `release()` or `using`. */
+/**
+ * A place below the limits, taken by `reserveSlot`. Give it to `registerTask` as `slot`, or back with `release()` or
+ * `using`.
+ */
 export interface Slot extends Disposable {
   /** The group whose limit it counts for, too. */
   readonly group: string | undefined;
@@ -9,40 +12,65 @@ export interface Slot extends Disposable {
   release(): void;
 }
 
-/** What every spec may say. */
+/** The fields that every spec has. */
 export interface SpecBase {
   /** For people: what this task is. Not blank. */
   description: string;
   /** The task's id. Absent: `<idPrefix>-<8 of 0-9a-z>`. Taken: `TASK_EXISTS`. */
   taskId?: string | undefined;
-  /** Milliseconds from the start until the task is stopped with cause `deadline`. 0 or absent: no deadline. Time asleep counts. */
+  /**
+   * Milliseconds from the start until the task is stopped with cause `deadline`. 0 or absent: no deadline. Time asleep
+   * counts.
+   */
   timeoutMs?: number | undefined;
-  /** Milliseconds from the registration until a task that is still queued is `timed_out`. 0 or absent: it waits as long as it takes. */
+  /**
+   * Milliseconds from the registration until a task that is still queued is `timed_out`. 0 or absent: it waits as long
+   * as it takes.
+   */
   queueTimeoutMs?: number | undefined;
   /**
-   * Milliseconds from the task's end until its record and output are removed, foreground tasks included; never while a hook is owed or
-   * failed. 0: as soon as it has ended and owes nothing. Absent: `retention` decides. On record: it holds after a restart, too.
+   * Milliseconds from the task's end until its record and output are removed, foreground tasks included; never while a
+   * hook is owed or failed. 0: as soon as it has ended and owes nothing. Absent: `retention` decides. On record: it
+   * holds after a restart, too.
    */
   ttlMs?: number | undefined;
   /** For limits by group and for filters. 1 to 256 characters. */
   group?: string | undefined;
-  /** Registering the same key again, also after a restart, gives the task that is there already. 1 to 1,024 characters. */
+  /**
+   * Registering the same key again, also after a restart, gives the task that is there already. 1 to 1,024 characters.
+   */
   idempotencyKey?: string | undefined;
-  /** The host's own JSON object, never interpreted. `object`, because an interface is not assignable to an index signature. */
+  /**
+   * The host's own JSON object, never interpreted. `object`, because an interface is not assignable to an index
+   * signature.
+   */
   metadata?: object | undefined;
   /** The hooks that this task owes its completion to. Absent: all that the manager has; `[]`: none. */
   hooks?: readonly string[] | undefined;
-  /** A slot from `reserveSlot`, of the same group. The registration takes it over, and gives it back when it is refused. */
+  /**
+   * A slot from `reserveSlot`, of the same group. The registration takes it over, and gives it back when it is refused.
+   */
   slot?: Slot | undefined;
   /** What to do when no slot is free. Default: the manager's `whenFull`. */
   whenFull?: 'reject' | 'queue' | undefined;
-  /** `false`: a foreground caller waits for it; it takes no slot and owes no hook until it is detached. Default `true`. */
+  /**
+   * `false`: a foreground caller waits for it; it takes no slot and owes no hook until it is detached. Default `true`.
+   */
   detached?: boolean | undefined;
-  /** Stops a foreground task when aborted; the message of its reason is the stop's reason. Ignored once detached; with a detached task `INVALID_SPEC`. */
+  /**
+   * Stops a foreground task when aborted; the message of its reason is the stop's reason. Ignored once detached; with a
+   * detached task `INVALID_SPEC`.
+   */
   signal?: AbortSignal | undefined;
-  /** The deadline from the moment of detaching, in milliseconds. 0: none. Absent: the deadline stays as it is. With a detached task `INVALID_SPEC`. */
+  /**
+   * The deadline from the moment of detaching, in milliseconds. 0: none. Absent: the deadline stays as it is. With a
+   * detached task `INVALID_SPEC`.
+   */
   detachTimeoutMs?: number | undefined;
-  /** `true`: the deadline of a foreground task detaches it instead of ending it; `INVALID_SPEC` with a detached task, and without `timeoutMs`. Default `false`. */
+  /**
+   * `true`: the deadline of a foreground task detaches it instead of ending it; `INVALID_SPEC` with a detached task,
+   * and without `timeoutMs`. Default `false`.
+   */
   detachOnTimeout?: boolean | undefined;
 }
 
@@ -50,8 +78,9 @@ export interface SpecBase {
 export interface ProcessSpec extends SpecBase {
   kind: 'process';
   /**
-   * A string is run by `/bin/sh -c`; an argument vector is run as it stands. Where its program is not there (exit code 127) or cannot be executed
-   * (126), the task's `error.name` is `CommandNotFoundError` or `CommandNotExecutableError`; any other failure is a `ProcessExitError`.
+   * A string is run by `/bin/sh -c`; an argument vector is run as it stands. Where its program is not there (exit code
+   * 127) or cannot be executed (126), the task's `error.name` is `CommandNotFoundError` or `CommandNotExecutableError`;
+   * any other failure is a `ProcessExitError`.
    */
   command: string | readonly string[];
   /** Default: the host's working directory. Missing or not a folder: `LAUNCH_FAILED`. */
@@ -60,7 +89,10 @@ export interface ProcessSpec extends SpecBase {
   env?: Readonly<Record<string, string | undefined>> | undefined;
   /** `false`: `env` is the whole environment. Default `true`. */
   inheritEnv?: boolean | undefined;
-  /** Beyond it the task is stopped with cause `output_limit`. Bytes, at least 1. Default: the manager's `maxOutputBytes`. */
+  /**
+   * Beyond it the task is stopped with cause `output_limit`. Bytes, at least 1. Default: the manager's
+   * `maxOutputBytes`.
+   */
   maxOutputBytes?: number | undefined;
 }
 

@@ -8,13 +8,17 @@
  */
 
 const activeStatuses = ['queued', 'running', 'waiting'] as const;
-/** A task that has not ended: `queued` waits for a slot, `running` works, `waiting` wants an answer (and keeps its slot). */
+/**
+ * A task that has not ended: `queued` waits for a slot, `running` works, `waiting` wants an answer (and keeps its
+ * slot).
+ */
 export type ActiveStatus = (typeof activeStatuses)[number];
 
 const terminalStatuses = ['completed', 'failed', 'timed_out', 'killed', 'lost'] as const;
 /**
- * A task that has ended. Nothing leaves a terminal status. `completed`: the work succeeded; `failed`: it failed, or could not be launched;
- * `timed_out`: its deadline ended it; `killed`: a stop ended it; `lost`: it is provably gone, and nothing says how it ended.
+ * A task that has ended. Nothing leaves a terminal status. `completed`: the work succeeded; `failed`: it failed, or
+ * could not be launched; `timed_out`: its deadline ended it; `killed`: a stop ended it; `lost`: it is provably gone,
+ * and nothing says how it ended.
  */
 export type TerminalStatus = (typeof terminalStatuses)[number];
 
@@ -24,13 +28,17 @@ export type TaskStatus = ActiveStatus | TerminalStatus;
 
 export const stopCauses = ['user', 'deadline', 'output_limit', 'shutdown'] as const;
 /**
- * Who or what asked a task to stop; the first cause on record wins. `user`: `stopTask`, `stopAll`, or the spec's `signal`; `deadline`:
- * `timeoutMs` is over; `output_limit`: the output is larger than `maxOutputBytes`; `shutdown`: the manager was closed.
+ * Who or what asked a task to stop; the first cause on record wins. `user`: `stopTask`, `stopAll`, or the spec's
+ * `signal`; `deadline`: `timeoutMs` is over; `output_limit`: the output is larger than `maxOutputBytes`; `shutdown`:
+ * the manager was closed.
  */
 export type StopCause = (typeof stopCauses)[number];
 
 export const hookStates = ['pending', 'delivered', 'failed', 'skipped'] as const;
-/** How an owed delivery stands: `pending` is still owed, `delivered` arrived, `failed` is the dead letter, `skipped` was withdrawn. */
+/**
+ * How an owed delivery stands: `pending` is still owed, `delivered` arrived, `failed` is the dead letter, `skipped` was
+ * withdrawn.
+ */
 export type HookState = (typeof hookStates)[number];
 
 const terminal: ReadonlySet<TaskStatus> = new Set(terminalStatuses);
@@ -41,8 +49,8 @@ export function isTerminalStatus(status: TaskStatus): status is TerminalStatus {
 }
 
 /**
- * How work can be found to have ended: as if with exit 0, as if with another exit, or without a trace. `abandoned`: whether it has ended
- * cannot be known, and the host decided not to wait for it any longer.
+ * How work can be found to have ended: as if with exit 0, as if with another exit, or without a trace. `abandoned`:
+ * whether it has ended cannot be known, and the host decided not to wait for it any longer.
  */
 export type Ending = 'completed' | 'failed' | 'gone' | 'abandoned';
 

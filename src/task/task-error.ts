@@ -5,7 +5,7 @@ import type { TaskError } from './types.js';
 
 const MAX_NAME_BYTES = 256;
 
-/** A thrown value as it goes on record: whatever it is, and cut to what a record may hold. */
+/** A thrown value of any type as a record holds it, cut to the limits of a record. */
 export function describeError(thrown: unknown): TaskError {
   const code = readText(thrown, 'code');
   return {

@@ -11,8 +11,8 @@ export type JsonObject = { readonly [key: string]: JsonValue };
 export type Awaitable<T> = T | PromiseLike<T>;
 
 /**
- * Standard Schema v1, copied in as its authors advise (https://standardschema.dev): zod 3.24+ and 4, valibot and arktype all satisfy it.
- * Schemas given to holdfast must be synchronous and without transforms.
+ * Standard Schema v1, copied in as its authors advise (https://standardschema.dev): zod 3.24+ and 4, valibot and
+ * arktype all satisfy it. Schemas given to holdfast must be synchronous and without transforms.
  */
 export interface StandardSchema<Output = unknown> {
   readonly '~standard': {
@@ -29,7 +29,7 @@ export interface TaskError {
   readonly message: string;
   readonly code?: string;
 }
-/** What a task last said of its progress. */
+/** The progress that a task last reported. */
 export interface Progress {
   readonly message?: string;
   readonly current?: number;
@@ -44,7 +44,7 @@ export interface WaitingFor {
   /** Milliseconds since the epoch. */
   readonly requestedAt: number;
 }
-/** One hook's share of a task: what is owed to it, or how the delivery ended. */
+/** One delivery of a task to a hook: what is owed, or how it ended. */
 export interface OwedDelivery {
   readonly state: HookState;
   /** Attempts that were made, over all hosts. */
@@ -77,7 +77,10 @@ export interface TaskStop {
 }
 
 declare const unknownKind: unique symbol;
-/** Marks the kinds that a host defines: so every task of a manager with kinds is a task also where its kind is not known. */
+/**
+ * Marks the kinds that a host defines, so that a task of a manager with kinds is also a task where its kind is not
+ * known.
+ */
 interface HostKind {
   readonly [unknownKind]: true;
 }
@@ -107,13 +110,16 @@ export interface TaskOf<Kind, Details, Result = JsonValue> {
   /** `null` while queued, and for a task whose launch failed. */
   readonly startedAt: number | null;
   /**
-   * The true end, also of a task that ended while no host was alive; `null` while active. Of a process by the clock of files, which may be a
-   * few milliseconds behind that of `deadlineAt` and `stop.requestedAt`.
+   * The true end, also of a task that ended while no host was alive; `null` while active. Of a process by the clock of
+   * files, which may be a few milliseconds behind that of `deadlineAt` and `stop.requestedAt`.
    */
   readonly endedAt: number | null;
   /** Absent or 0: no deadline. Counts from `startedAt`. */
   readonly timeoutMs?: number;
-  /** The record and its output are removed so long after its end, in milliseconds, unless a hook is owed or failed. Absent: `retention` decides. */
+  /**
+   * The record and its output are removed so long after its end, in milliseconds, unless a hook is owed or failed.
+   * Absent: `retention` decides.
+   */
   readonly ttlMs?: number;
   /** When `timeoutMs` is over. Absolute, so that it survives a restart. */
   readonly deadlineAt?: number;
@@ -123,11 +129,14 @@ export interface TaskOf<Kind, Details, Result = JsonValue> {
   readonly idempotencyKey?: string;
   /** 1, and one more for each time that `recover` took the task up again. */
   readonly attempt: number;
-  /** One more with every write of the record: 1 for the first. 0: read from a record that never had one, and not written since. */
+  /**
+   * One more with every write of the record: 1 for the first. 0: read from a record that never had one, and not written
+   * since.
+   */
   readonly revision: number;
   /**
-   * When the record was last written, in milliseconds since the epoch by the wall clock. Read from a record without one: the latest time that
-   * it holds of `endedAt`, `startedAt` and `createdAt`.
+   * When the record was last written, in milliseconds since the epoch by the wall clock. Read from a record without
+   * one: the latest time that it holds of `endedAt`, `startedAt` and `createdAt`.
    */
   readonly updatedAt: number;
   /** The manager that launched or adopted it last. `null`: read from a legacy record that never had an owner. */
@@ -176,18 +185,24 @@ export type ProcessTask = TaskOf<'process', ProcessDetails, never>;
 export type FunctionTask<Result = JsonValue> = TaskOf<'function', JsonObject, Result>;
 
 /**
- * The kind of a record that this host did not define. Not `string`, on purpose: a `string` member would keep `task.kind === 'process'`
- * from narrowing. `String(task.kind)` gives the name.
+ * The kind of a record that this host did not define. It is not `string` on purpose: beside a `string` member a
+ * comparison such as `task.kind === 'process'` would not narrow. `String(task.kind)` gives the name.
  */
 // biome-ignore lint/complexity/noBannedTypes: the wrapper type is the point, see above.
 export interface UnknownKind extends String, HostKind {}
 /** Details of which only JSON is known. */
 type UnknownDetails = { readonly [key: string]: unknown };
-/** A task of a kind that this host did not define: listed and kept, never probed. A task of any kind that a host defines is one. */
+/**
+ * A task of a kind that this host did not define: listed and kept, never probed. A task of any kind that a host defines
+ * is one.
+ */
 export type UnknownTask = TaskOf<UnknownKind, UnknownDetails, unknown>;
 
 declare const otherKind: unique symbol;
-/** The kind of a record that a manager with kinds of its own does not have. A kind of the manager's own is none, so that comparing narrows. */
+/**
+ * The kind of a record that a manager with kinds of its own does not have. A kind of the manager's own is none, so that
+ * comparing narrows.
+ */
 export interface OtherKind extends UnknownKind {
   readonly [otherKind]: true;
 }
@@ -199,17 +214,17 @@ export type AnyTask = TaskOf<string | UnknownKind, unknown, unknown>;
 /** A task, by its id or as it was handed out. */
 export type TaskRef = string | AnyTask;
 
-/** What `isTerminal` knows of a task. */
+/** What `isTerminal` narrows a task to. */
 export interface Ended {
   readonly status: TerminalStatus;
   readonly endedAt: number;
 }
-/** What `isWaiting` knows of a task. */
+/** What `isWaiting` narrows a task to. */
 export interface Waiting {
   readonly status: 'waiting';
   readonly waitingFor: WaitingFor;
 }
-/** What `isFailed` knows of a task. */
+/** What `isFailed` narrows a task to. */
 export interface Failed {
   readonly status: 'failed';
   readonly endedAt: number;
