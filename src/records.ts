@@ -19,8 +19,8 @@ export interface ReadReport {
   /** What could not be read, and why; it stays where it is. */
   readonly rejected: readonly { readonly path: string; readonly reason: string }[];
   /**
-   * Who holds the directory, and whether that lives (`'unknown'`: it runs where nobody here can see it). `null`: nobody, because none ever did or
-   * the last one gave it up.
+   * Who holds the directory, and whether that lives (`'unknown'`: it runs where it cannot be seen from here). `null`:
+   * no one, because none ever did or the last one gave it up.
    */
   readonly owner: { readonly identity: OwnerIdentity; readonly alive: boolean | 'unknown' } | null;
 }
@@ -28,10 +28,11 @@ export interface ReadReport {
 const readOptions = z.strictObject({ judge: z.boolean().optional() });
 
 /**
- * Reads the records of a directory without owning it, for dashboards and command lines; a manager may be writing at the same time.
- * Nothing is moved, settled or changed. `judge: true`: each active process is looked at as an owner would, so that one which ended while no
- * manager lived is shown as it ended, with its exit code and the time of its end; `lost` only where it provably ran and is provably gone.
- * What cannot be told, and tasks of other kinds, are shown as they are on record. Default `false`.
+ * Reads the records of a directory without owning it, for dashboards and command lines; a manager may be writing at the
+ * same time. Nothing is moved, settled or changed. `judge: true`: each active process is looked at as an owner would,
+ * so that one which ended while no manager lived is shown as it ended, with its exit code and the time of its end;
+ * `lost` only where it provably ran and is provably gone. What cannot be told, and tasks of other kinds, are shown as
+ * they are on record. Default `false`.
  *
  * Throws `STORAGE_FAILED` for a directory that cannot be read, and `INVALID_SPEC`.
  */
@@ -52,9 +53,9 @@ export async function readTasks(
 }
 
 /**
- * Writes records of any known shape, current or legacy, into a directory: each is normalised and written once; one whose id is there
- * already is left alone. Running tasks are written as `lost`, because nothing of ours runs them, except tmux sessions. Takes ownership
- * while it works. Throws `DIRECTORY_OWNED` or `STORAGE_FAILED`.
+ * Writes records of any known shape, current or legacy, into a directory: each is normalised and written once; one
+ * whose id is there already is left alone. Running tasks are written as `lost`, because nothing of ours runs them,
+ * except tmux sessions. Takes ownership while it works. Throws `DIRECTORY_OWNED` or `STORAGE_FAILED`.
  */
 export async function importTasks(directory: string | URL, records: readonly unknown[]): Promise<ImportReport> {
   const parse = createParser([]);
@@ -68,7 +69,7 @@ export async function importTasks(directory: string | URL, records: readonly unk
   });
   try {
     const { records: present, rejected, unavailableIds } = await store.load();
-    // Nobody listens here, and the next owner will not meet them again.
+    // There are no listeners here, and the next owner will not meet them again.
     for (const { path, reason } of rejected) process.emitWarning(`${path} is no record: ${reason}`, 'RejectedRecord');
     const ids = new Set([...present.map((record) => record.taskId), ...unavailableIds]);
     return await importRecords(records, {

@@ -1,10 +1,11 @@
 /*
- * The output of in-process work. Appends reach the file in the order of the calls, as many as wait in one write; each promise resolves once
- * its bytes are in the file. The file is opened when there is something to write, and closed as soon as one turn of the event loop brought
- * nothing more: a thousand tasks that say something now and then hold no file open.
+ * The output of in-process work. Appends reach the file in the order of the calls, as many as wait in one write; each
+ * promise resolves once its bytes are in the file. The file is opened when there is something to write, and closed as
+ * soon as one turn of the event loop brought nothing more: a thousand tasks that say something now and then hold no
+ * file open.
  *
- * A failed write loses what it did not write, and says so to those who appended it and, once for each reason, to `onError`; what is appended
- * later is tried anew.
+ * A failed write loses what it did not write, and rejects those appends and tells `onError`, once for each reason; what
+ * is appended later is tried anew.
  */
 import { chmod, type FileHandle, mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
@@ -55,12 +56,13 @@ export class OutputLog {
   }
 
   /**
-   * Adds to the output. Resolves once written to the file: await it, for that is what bounds the memory. While something waits, an append
-   * that would make more than 16 MiB wait is refused with `STORAGE_FAILED`. A promise that nobody awaits may reject without consequences.
+   * Adds to the output. Resolves once written to the file: await it, for that is what bounds the memory. While
+   * something waits, an append that would make more than 16 MiB wait is refused with `STORAGE_FAILED`. A promise that
+   * is not awaited may reject without consequences.
    */
   append(chunk: string | Uint8Array): Promise<void> {
     const appended = this.#append(chunk);
-    appended.catch(() => undefined); // whoever awaits it hears of it all the same, and so did onError
+    appended.catch(() => undefined); // a caller that awaits it is told all the same, and so was onError
     return appended;
   }
 
@@ -178,7 +180,7 @@ export class OutputLog {
     try {
       await handle?.close();
     } catch (cause) {
-      // Some systems only say here that the disk refused; those who appended were told that it had not.
+      // Some systems only say here that the disk refused; the appends have resolved already.
       this.#report(storageFailed(`cannot close ${this.#path}`, cause), `close ${systemCode(cause)}`);
     }
   }

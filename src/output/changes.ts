@@ -8,8 +8,9 @@ interface Place {
 }
 
 /**
- * Hints that a file may have changed, from as close to it as can be watched: itself, or the folders in which it and its folder will appear.
- * Hints can be missed and can come for nothing: the caller's timer is the truth. Holds no process; must be closed.
+ * Hints that a file may have changed, from as close to it as can be watched: itself, or the folders in which it and its
+ * folder will appear. Hints can be missed and can come for nothing: the caller's timer is the truth. Holds no process;
+ * must be closed.
  */
 export class Changes {
   /** The closest first. */
@@ -30,7 +31,10 @@ export class Changes {
     this.#hint = hint;
   }
 
-  /** Watches closer to the file where that has become possible; answers whether it did, and changes may have been missed before. */
+  /**
+   * Watches closer to the file where that has become possible; answers whether it did, and changes may have been missed
+   * before.
+   */
   approach(): boolean {
     for (const [index, place] of this.#places.slice(0, this.#watched).entries()) {
       const watcher = this.#watch(place);

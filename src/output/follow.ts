@@ -18,9 +18,9 @@ export interface FollowOptions {
 }
 
 /**
- * What is in the file, then what comes, in chunks of at most 64 KiB that never split a character; ends once the task has ended and all was
- * read. Rejects with the signal's reason, or with what `closed` rejects with. Everything it opened is closed however it ends. It does not
- * hold the process.
+ * What is in the file, then what comes, in chunks of at most 64 KiB that never split a character; ends once the task
+ * has ended and all was read. Rejects with the signal's reason, or with what `closed` rejects with. Everything it
+ * opened is closed however it ends. It does not hold the process.
  */
 export async function* followFile(options: FollowOptions): AsyncGenerator<string, void, undefined> {
   const { path, clock } = options;

@@ -1,4 +1,4 @@
-/* The output of one task: the only way to it for whoever does not keep the files. */
+/* The output of one task: the only way to it outside the store. */
 import { chmod, type FileHandle, mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { openToAppend } from '../util/bounded-file.js';
@@ -15,7 +15,10 @@ export class OutputFile {
     this.path = path;
   }
 
-  /** Makes the file, mode 0600, and its folder, mode 0700, where they are missing. The umask may take rights away that we need. */
+  /**
+   * Makes the file, mode 0600, and its folder, mode 0700, where they are missing. The umask may take rights away that
+   * we need.
+   */
   async prepare(): Promise<void> {
     const folder = dirname(this.path);
     if (await mkdir(folder, { recursive: true, mode: 0o700 })) await chmod(folder, 0o700);

@@ -1,14 +1,15 @@
 /*
- * Where characters begin and end. A boundary is a place at which a decoder may stop and another one start without a difference: no
- * character, and no broken piece of one that a decoder takes as a whole, lies across it. UTF-8 tells from three bytes before and one after.
+ * Where characters begin and end. A boundary is a place at which a decoder may stop and another one start without a
+ * difference: no character, and no broken piece of one that a decoder takes as a whole, lies across it. UTF-8 tells
+ * from three bytes before and one after.
  */
 
 /** The longest character, in bytes. */
 export const MAX_CHARACTER_BYTES = 4;
 
 /**
- * How many bytes before `position` the character begins that lies across it; 0 where `position` is a boundary. At the end of `bytes`: how
- * many bytes at the end are the beginning of a character that may still be completed.
+ * How many bytes before `position` the character begins that lies across it; 0 where `position` is a boundary. At the
+ * end of `bytes`: how many bytes at the end are the beginning of a character that may still be completed.
  */
 export function bytesOfOpenCharacter(bytes: Uint8Array, position: number): number {
   for (let back = 1; back < MAX_CHARACTER_BYTES && back <= position; back++) {
@@ -31,7 +32,9 @@ export function previousBoundary(bytes: Uint8Array, position: number): number {
   return position - bytesOfOpenCharacter(bytes, position);
 }
 
-/** Whether the character that begins at `start` takes the byte at `position`, or would take one that is not there yet. */
+/**
+ * Whether the character that begins at `start` takes the byte at `position`, or would take one that is not there yet.
+ */
 function reaches(bytes: Uint8Array, start: number, position: number): boolean {
   const first = bytes[start]!;
   if (start + lengthFrom(first) <= position) return false;
@@ -53,7 +56,10 @@ function lengthFrom(first: number): number {
   return first >= 0xf0 && first <= 0xf4 ? 4 : 1;
 }
 
-/** No overlong forms, no surrogates, nothing beyond U+10FFFF: what is none of these the decoder breaks before the second byte. */
+/**
+ * No overlong forms, no surrogates, nothing beyond U+10FFFF: what is none of these the decoder breaks before the second
+ * byte.
+ */
 function mayFollow(first: number, second: number): boolean {
   if (first === 0xe0) return second >= 0xa0;
   if (first === 0xed) return second <= 0x9f;

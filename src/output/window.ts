@@ -1,6 +1,7 @@
 /*
- * Parts of an output file. Whatever the file's size, only the part that was asked for is read; whatever its bytes, successive windows put
- * together are the text of the whole file: bytes that are no UTF-8 become U+FFFD exactly as a decoder of the whole would have them.
+ * Parts of an output file. Whatever the file's size, only the part that was asked for is read; whatever its bytes,
+ * successive windows put together are the text of the whole file: bytes that are no UTF-8 become U+FFFD exactly as a
+ * decoder of the whole would have them.
  */
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
@@ -27,8 +28,8 @@ const OPEN_FLAGS = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0);
 /** What the reader knows of the file. */
 export interface ReadWindowContext {
   /**
-   * Whether more may come. Then a character that is incomplete at the very end of the file is left for the next read; otherwise it is
-   * U+FFFD, so that a reader always comes to the end. Default `false`.
+   * Whether more may come. Then a character that is incomplete at the very end of the file is left for the next read;
+   * otherwise it is U+FFFD, so that a reader always comes to the end. Default `false`.
    */
   readonly grows?: boolean;
 }
@@ -40,8 +41,8 @@ interface Wanted {
 }
 
 /**
- * Reads a part of the file at `path`; one that does not exist is empty. Links are followed: the output of a task of another system may be
- * one. Throws `INVALID_SPEC` for options that are wrong, and `STORAGE_FAILED`.
+ * Reads a part of the file at `path`; one that does not exist is empty. Links are followed: the output of a task of
+ * another system may be one. Throws `INVALID_SPEC` for options that are wrong, and `STORAGE_FAILED`.
  */
 export async function readWindow(
   path: string,
@@ -79,7 +80,8 @@ async function readFrom(
   grows: boolean,
 ): Promise<Omit<OutputWindow, 'path'>> {
   const asked = await startOf(file, sizeThen, wanted);
-  // Three bytes before and one behind tell whether the ends lie within a character; the start may move on by up to three.
+  // Three bytes before and one behind tell whether the ends lie within a character; the start may move on by up to
+  // three.
   const from = Math.max(0, asked - MARGIN);
   const to = Math.min(sizeThen, asked + MARGIN + Math.max(wanted.maxBytes, MAX_CHARACTER_BYTES) + 1);
   const bytes = await readRange(file, from, to);

@@ -41,11 +41,15 @@ export class Ceiling {
       onError: (error) => port.report(error),
     });
     const isWithin = this.#guard.begin();
-    // Beyond the limit the stop lets it go on. Within it, a host that was killed may have left it frozen all the same: the file was cut since.
+    // Beyond the limit the stop lets it go on. Within it, a host that was killed may have left it frozen all the same:
+    // the file was cut since.
     if (isWithin && !supervisor.isOwn && !task.stop && (await supervisor.mayBeFrozen())) await supervisor.thaw();
   }
 
-  /** The task is asked to end: a freeze under way is over once this resolves, and the task is continued so that it can end. */
+  /**
+   * The task is asked to end: a freeze under way is over once this resolves, and the task is continued so that it can
+   * end.
+   */
   async release(): Promise<void> {
     await this.#guard?.release();
   }
@@ -55,7 +59,10 @@ export class Ceiling {
     return this.close(true);
   }
 
-  /** The task has ended. What its command left may still be frozen, also by a host that was killed before it had a stop on record. */
+  /**
+   * The task has ended. What its command left may still be frozen, also by a host that was killed before it had a stop
+   * on record.
+   */
   async ended(task: ProcessTask): Promise<void> {
     const { supervisor } = this.#options;
     if (this.#guard) return this.close(false);

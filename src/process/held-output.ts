@@ -7,8 +7,8 @@ const FLAGS = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0);
 const NO_LINK = constants.O_NOFOLLOW ?? 0;
 
 /**
- * The file that a task's output goes to. It is held open: a task can remove its `output.log`, or move it away, and writes on all the same.
- * Where it cannot be opened (too many files are open already), its size is that of the path.
+ * The file that a task's output goes to. It is held open: a task can remove its `output.log`, or move it away, and
+ * writes on all the same. Where it cannot be opened (too many files are open already), its size is that of the path.
  */
 export class HeldOutput {
   readonly #path: string;
@@ -24,7 +24,10 @@ export class HeldOutput {
     return new HeldOutput(path, regular(path, NO_LINK));
   }
 
-  /** What a process prints to, whatever has become of the path; `undefined` where that cannot be opened. The caller closes it. */
+  /**
+   * What a process prints to, whatever has become of the path; `undefined` where that cannot be opened. The caller
+   * closes it.
+   */
   static ofProcess(pid: number, { path }: OutputFile): HeldOutput | undefined {
     const fd = regular(`/proc/${pid}/fd/1`);
     return fd === undefined ? undefined : new HeldOutput(path, fd);

@@ -1,13 +1,15 @@
 /*
- * The guard of a task's output, which goes to the disk without passing through this process. While the file rests, a watch waits for it to
- * grow; while it grows, it is measured every few milliseconds, and the watch is closed, or every write would wake us.
+ * The guard of a task's output, which goes to the disk without passing through this process. While the file rests, a
+ * watch waits for it to grow; while it grows, it is measured every few milliseconds, and the watch is closed, or every
+ * write would wake us.
  *
- * Over the limit the task is frozen first and reported then: what the report leads to writes to the disk, and a fast writer fills gigabytes
- * meanwhile. The stop that follows continues it, so that it can end in its own way; one that uses this to write much more is frozen again,
- * each time it is continued, until it is killed.
+ * Over the limit the task is frozen first and reported then: what the report leads to writes to the disk, and a fast
+ * writer fills gigabytes meanwhile. The stop that follows continues it, so that it can end in its own way; one that
+ * uses this to write much more is frozen again, each time it is continued, until it is killed.
  *
- * No task stays frozen without a stop on record: ending a guard waits for a freeze under way, and continues the task unless its stop is on
- * record. A host that was killed can do neither; the next one makes up for it when it adopts the task.
+ * No task stays frozen without a stop on record: ending a guard waits for a freeze under way, and continues the task
+ * unless its stop is on record. A host that was killed can do neither; the next one makes up for it when it adopts the
+ * task.
  */
 import { type FSWatcher, watch } from 'node:fs';
 import type { Clock, Timer } from '../clock.js';
@@ -104,7 +106,10 @@ export class OutputGuard {
     this.#timer = undefined;
   }
 
-  /** Measured synchronously: a microsecond here, while the thread pool may be busy with writes for as long as gigabytes take. */
+  /**
+   * Measured synchronously: a microsecond here, while the thread pool may be busy with writes for as long as gigabytes
+   * take.
+   */
   #look(): void {
     if (this.#closed || this.#quiet) return;
     const size = this.#measure();

@@ -74,7 +74,10 @@ export class ProcessHost {
     if (!this.#isClosed) this.#watch.begin();
   }
 
-  /** Makes a run folder that was deleted again: the supervisors that live write their records into it, and others can begin. */
+  /**
+   * Makes a run folder that was deleted again: the supervisors that live write their records into it, and others can
+   * begin.
+   */
   readonly keepFolder = shareRuns(async () => {
     if (this.#isClosed || !(await this.files.runFolder.remake())) return;
     this.#watch.renew();

@@ -11,16 +11,25 @@ import { WorkByTask } from './work-by-task.js';
 export interface ProcessKindOptions extends Omit<ProcessHostOptions, 'onError' | 'onHintAll' | 'isReadOnly'> {
   /** See {@link ProcessHostOptions}. May be absent where all calls come without attaching. */
   onHintAll?(): void;
-  /** For calls that do not attach: the output is beyond `maxOutputBytes`, and the task stands still: stop it. Called once for each task. */
+  /**
+   * For calls that do not attach: the output is beyond `maxOutputBytes`, and the task stands still: stop it. Called
+   * once for each task.
+   */
   onOutputLimit(taskId: string): void;
   onError(error: Error, taskId?: string): void;
-  /** Gives the environment of a process that never began, and whose record names variables. Absent: there is no way to get it. */
+  /**
+   * Gives the environment of a process that never began, and whose record names variables. Absent: there is no way to
+   * get it.
+   */
   readonly recoverProcess?: RecoverProcess | undefined;
 }
 
 export interface ProcessSupport {
   readonly kind: AnyTaskKind;
-  /** The manager has ended: nothing is launched, watched or made again from now on. What was attached is disposed of by its tasks. */
+  /**
+   * The manager has ended: nothing is launched, watched or made again from now on. What was attached is disposed of by
+   * its tasks.
+   */
   close(): void;
   /** For calls that do not attach: `quiesce` of all work. */
   quiesce(): Promise<void>;
@@ -72,8 +81,8 @@ export type ProcessLook = (
 const silent = { hint: () => undefined, outputLimit: () => undefined, report: () => undefined };
 
 /**
- * The look of a probe, for a reader that does not own the directory. Nothing is written: where no supervisor has taken the right to run, one may
- * still come, or the next owner launches it, so that nothing can be said of the task.
+ * The look of a probe, for a reader that does not own the directory. Nothing is written: where no supervisor has taken
+ * the right to run, one may still come, or the next owner launches it, so that nothing can be said of the task.
  */
 export function createProcessLook(options: Pick<ProcessHostOptions, 'files' | 'owner' | 'clock'>): ProcessLook {
   const ignore = () => undefined;

@@ -12,7 +12,10 @@ import { openSupervisor } from './supervisor/open.js';
 import type { ProcessProbe } from './supervisor/outcome.js';
 import type { Supervisor } from './supervisor/supervisor.js';
 
-/** A signal in the first moments of a process can be swallowed, between its fork and its program: a young one is asked twice. */
+/**
+ * A signal in the first moments of a process can be swallowed, between its fork and its program: a young one is asked
+ * twice.
+ */
 const YOUNG_MS = 1_000;
 const SECOND_ASKING_MS = 100;
 /** What a supervisor has to write down how its command ended, once all other processes were killed. */
@@ -52,8 +55,9 @@ export class ProcessWork implements AttachedWork {
     try {
       await this.#attempt?.ceiling.close(false);
       await this.#host.keepFolder();
-      // A void claim says that an earlier launch was cut short. Its supervisor may come yet, and is refused by the claim of this one; so that it
-      // is refused as well when this one has ended, a void claim takes the place of that claim then.
+      // A void claim says that an earlier launch was cut short. Its supervisor may come yet, and is refused by the
+      // claim of this one; so that it is refused as well when this one has ended, a void claim takes the place of that
+      // claim then.
       const relaunched = (await this.#files.readClaim()) === 'void';
       await this.#files.remove();
       this.#host.watch();

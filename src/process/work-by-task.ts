@@ -1,4 +1,7 @@
-/* For a lifecycle that does not attach work to its tasks: finds the work by the id of the task. Goes with that lifecycle. */
+/*
+ * For a lifecycle that does not attach work to its tasks: finds the work by the id of the task. Goes with that
+ * lifecycle.
+ */
 import type { StartContext } from '../task/kind.js';
 import type { AnyTask, ProcessDetails, ProcessTask } from '../task/types.js';
 import type { ProcessInput } from './process-spec.js';

@@ -1,6 +1,6 @@
 /*
- * A unix socket in `.owner` on which an owner listens. It answers those who cannot see the owner's process: the kernel takes a connection
- * even for a stopped process, and refuses it at once when the process is gone.
+ * A unix socket in `.owner` on which an owner listens. It answers openers that cannot see the owner's process: the
+ * kernel takes a connection even for a stopped process, and refuses it at once when the process is gone.
  */
 import { chmod, open, unlink } from 'node:fs/promises';
 import { connect, createServer, type Server } from 'node:net';
@@ -24,8 +24,8 @@ export class Beacon {
   }
 
   /**
-   * Listens, without holding the process; `null` where the file system has no sockets. Between being bound and listening a socket refuses
-   * as a dead owner's does, and a new owner may sweep it: then it is made again.
+   * Listens, without holding the process; `null` where the file system has no sockets. Between being bound and
+   * listening a socket refuses as a dead owner's does, and a new owner may sweep it: then it is made again.
    */
   static async light(ownerDir: string, instanceId: string): Promise<Beacon | null> {
     if (process.platform === 'win32') return null;
@@ -111,7 +111,9 @@ function knock(path: string): Promise<void> {
   });
 }
 
-/** Socket paths are short by law, and a longer one is cut without a word: on Linux go through the folder's descriptor. */
+/**
+ * Socket paths are short by law, and a longer one is cut without a word: on Linux go through the folder's descriptor.
+ */
 async function throughShortPath<T>(folder: string, name: string, use: (path: string) => Promise<T>): Promise<T> {
   if (process.platform !== 'linux') {
     const path = join(folder, name);

@@ -1,7 +1,7 @@
 /*
- * The claims in `.owner`: `epoch-<N>` holds the identity of the owner number N, and is renamed to `epoch-<N>.released` when it gives up.
- * The highest number counts; it is never removed, only followed by a higher one, so a number is used once. A claim is made by linking a
- * complete file: it is never seen empty while its owner lives.
+ * The claims in `.owner`: `epoch-<N>` holds the identity of the owner number N, and is renamed to `epoch-<N>.released`
+ * when it gives up. The highest number counts; it is never removed, only followed by a higher one, so a number is used
+ * once. A claim is made by linking a complete file: it is never seen empty while its owner lives.
  */
 import { open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -9,7 +9,9 @@ import type { OwnerIdentity } from '../task/types.js';
 import { readBounded } from '../util/bounded-file.js';
 import { isOwnerIdentity } from './identity.js';
 
-/** Other spellings of a number (leading zeros) are no names of ours: the claim would be looked for under another one. */
+/**
+ * Other spellings of a number (leading zeros) are no names of ours: the claim would be looked for under another one.
+ */
 const claimName = /^epoch-([1-9]\d*)(?:\.released)?$/;
 const claimOrLockName = /^epoch-([1-9]\d*)(?:\.released|\.lock)?$/;
 /** The number after it is the last exact one: a claim of a higher one would never be found again. */
@@ -19,9 +21,9 @@ const MAX_CLAIM_BYTES = 65_536;
 
 /** The claim that counts. */
 export interface TopClaim {
-  /** 0: nobody ever claimed the directory. */
+  /** 0: the directory was never claimed. */
   readonly epoch: number;
-  /** Whether its owner has not given up: then who that is decides. */
+  /** Whether its owner has not given up: then the identity of that owner decides. */
   readonly held: boolean;
 }
 
@@ -77,7 +79,7 @@ export async function readClaim(path: string): Promise<ClaimContent | undefined>
 /** The identity behind the claim that counts; `null` where there is none or it cannot be read. */
 export async function readTopIdentity(ownerDir: string, epoch: number): Promise<OwnerIdentity | null> {
   for (const path of [claimPath(ownerDir, epoch), releasedPath(ownerDir, epoch)]) {
-    // Only for a message: that we are fenced stands without knowing by whom.
+    // Only for a message: that we are fenced is certain without knowing the new owner.
     const content = await readClaim(path).catch(() => undefined);
     if (content !== undefined && content !== 'blank' && content !== 'garbled') return content;
   }

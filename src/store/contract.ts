@@ -32,20 +32,28 @@ export interface TaskFiles {
 }
 
 /**
- * Durable records, and the files that belong to them. No path leaves a store but those of {@link OutputFile} and {@link RunFolder}.
- * A store is owned by one manager at a time; every write checks that it still is, and throws `OWNERSHIP_LOST` where it is not.
- * Every other failure is `STORAGE_FAILED` with the system's error as its cause.
+ * Durable records, and the files that belong to them. The only paths that leave a store are those of an
+ * {@link OutputFile} and of the {@link RunFolder}. A store is owned by one manager at a time; every write checks that
+ * it still is, and throws `OWNERSHIP_LOST` where it is not. Every other failure is `STORAGE_FAILED` with the system's
+ * error as its cause.
  */
 export interface TaskStore extends TaskFiles {
   /** Who this manager is. */
   readonly owner: OwnerIdentity;
   /** Reads every record, sets aside what cannot be read, sweeps what dead owners left. Called once. */
   load(): Promise<LoadedRecords>;
-  /** Durable and whole when it resolves; on a failure the previous record is untouched. One call at a time for each id. */
+  /**
+   * Durable and whole when it resolves; on a failure the previous record is untouched. One call at a time for each id.
+   */
   put(record: TaskRecord): Promise<void>;
-  /** Removes the record and all that belongs to it, the record last: a crash in between leaves a record to remove again. */
+  /**
+   * Removes the record and all that belongs to it, the record last: a crash in between leaves a record to remove again.
+   */
   remove(taskId: string): Promise<void>;
-  /** Removes what an earlier task of this id left beside its record: run files and a result. Before the id is used, or used again. */
+  /**
+   * Removes what an earlier task of this id left beside its record: run files and a result. Before the id is used, or
+   * used again.
+   */
   clear(taskId: string): Promise<void>;
   /** Keeps a result that is too large for the record; durable when it resolves. */
   putResult(taskId: string, result: JsonValue): Promise<void>;

@@ -3,8 +3,8 @@
  *
  *   temporary file, fsync, rename to <target>.next | size checked | rename over <target> | fsync of the folder
  *
- * A crash before the second rename leaves the old file and something to sweep; after it, the new one. The size is checked because a short
- * write (a nearly full disk) is not reported by the writer that makes the temporary file.
+ * A crash before the second rename leaves the old file and something to sweep; after it, the new one. The size is
+ * checked because a short write (a nearly full disk) is not reported by the writer that makes the temporary file.
  */
 import { constants } from 'node:fs';
 import { lstat, open, rename, stat, unlink } from 'node:fs/promises';
@@ -27,8 +27,9 @@ export class DurableFiles {
   }
 
   /**
-   * Replaces `target` by `bytes`, mode 0600: whole and durable when it resolves. When it rejects, `target` is as it was and nothing else is
-   * left; only where the fsync of the folder is what failed may a file that was there before already be the new one.
+   * Replaces `target` by `bytes`, mode 0600: whole and durable when it resolves. When it rejects, `target` is as it was
+   * and nothing else is left; only where the fsync of the folder is what failed may a file that was there before
+   * already be the new one.
    */
   async write(target: string, bytes: Buffer): Promise<void> {
     const isNew = this.#fsync && !(await exists(target));

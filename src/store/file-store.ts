@@ -27,7 +27,10 @@ export interface FileStoreOptions {
   readonly directory: string | URL;
   /** `false`: what is written survives a killed process, not a power cut. */
   readonly fsync: boolean;
-  /** Milliseconds that the heartbeat of an owner we know nothing of must stand still before it is replaced; absent: never. */
+  /**
+   * Milliseconds that the heartbeat of an owner we know nothing of must stand still before it is replaced; absent:
+   * never.
+   */
   readonly foreignOwnerTimeoutMs?: number | undefined;
   /** How long to wait for an owner to go. Default: not at all. */
   readonly waitForOwnerMs?: number | undefined;
@@ -36,8 +39,8 @@ export interface FileStoreOptions {
   readonly clock: Clock;
   parse: ParseRecord;
   /**
-   * Called once, when somebody else took the directory over, or when it is gone; `null` where nobody took over or it is not known who. `how`:
-   * what happened, as a sentence without its end.
+   * Called once, when another manager took the directory over, or when it is gone; `null` where none took over or it is
+   * not known which. `how`: what happened, as a sentence without its end.
    */
   onFenced(owner: OwnerIdentity | null, how: string): void;
   /** Failures that belong to no call. */
@@ -46,12 +49,15 @@ export interface FileStoreOptions {
   readonly identity?: OwnerIdentity | undefined;
 }
 
-/** Changes under way at once: enough for many to share one fsync of the folder, and few enough for an outcome not to wait long among them. */
+/**
+ * Changes under way at once: enough for many to share one fsync of the folder, and few enough for an outcome not to
+ * wait long among them.
+ */
 const CONCURRENT_CHANGES = 256;
 
 /**
- * Creates the directory where needed and takes ownership of it. Throws `DIRECTORY_OWNED` with its owner, or `STORAGE_FAILED`; either way
- * nothing that it made is left.
+ * Creates the directory where needed and takes ownership of it. Throws `DIRECTORY_OWNED` with its owner, or
+ * `STORAGE_FAILED`; either way nothing that it made is left.
  */
 export async function openFileStore(options: FileStoreOptions): Promise<FileStore> {
   const files = new DurableFiles(options);
@@ -143,7 +149,8 @@ export class FileStore implements TaskStore {
       await this.runFiles(taskId).remove();
       await removeFile(this.#layout.resultPath(taskId));
     };
-    // Every new task comes through here first: in this lane the new ones wait, however many, without keeping outcomes waiting.
+    // Every new task comes through here first: in this lane the new ones wait, however many, without keeping outcomes
+    // waiting.
     await this.#write(taskId, `cannot remove what an earlier ${taskId} left`, work, 'new');
   }
 
@@ -190,8 +197,8 @@ export class FileStore implements TaskStore {
   }
 
   /**
-   * Every change goes through here: it waits for its place, is checked for ownership right before it begins, waited for by `release`, and its
-   * failure made ours. `work` never waits for another change.
+   * Every change goes through here: it waits for its place, is checked for ownership right before it begins, waited for
+   * by `release`, and its failure made ours. `work` never waits for another change.
    */
   async #write(taskId: string, failure: string, work: () => Promise<void>, lane?: Lane): Promise<void> {
     if (this.#isReleased) {
@@ -210,7 +217,7 @@ export class FileStore implements TaskStore {
     }
   }
 
-  /** A record that we could not read may be somebody's task: the id is taken for as long as the file is there. */
+  /** A record that we could not read may be that of a task: the id is taken for as long as the file is there. */
   async #assertNotLeftInPlace(taskId: string): Promise<void> {
     const path = this.#leftInPlace.get(taskId);
     if (path === undefined || !(await unlessCode(['ENOENT'], lstat(path)))) return;

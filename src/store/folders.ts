@@ -20,8 +20,8 @@ export function directoryPath(directory: string | URL): string {
 }
 
 /**
- * Creates the directory with all its parents, and `.owner`, each 0700 whatever the umask; a directory that was there keeps its rights.
- * Throws `STORAGE_FAILED` naming the directory, and then nothing that it created is left.
+ * Creates the directory with all its parents, and `.owner`, each 0700 whatever the umask; a directory that was there
+ * keeps its rights. Throws `STORAGE_FAILED` naming the directory, and then nothing that it created is left.
  */
 export async function prepareDirectory(directory: string | URL, files: DurableFiles): Promise<PreparedDirectory> {
   const created: string[] = [];
@@ -40,7 +40,7 @@ export async function prepareDirectory(directory: string | URL, files: DurableFi
   }
 }
 
-/** The folders that only the owner makes: nobody who fails to become it may take them away again. */
+/** The folders that only the owner makes: an opener that fails to become the owner may not take them away again. */
 export async function prepareOwnedFolders(layout: Layout, files: DurableFiles): Promise<void> {
   const created: string[] = [];
   try {
@@ -95,6 +95,6 @@ async function removeEmpty(created: readonly string[]): Promise<void> {
   try {
     for (const folder of [...created].reverse()) await rmdir(folder);
   } catch {
-    // Not empty: somebody else uses it by now. Anything else: the failure that brought us here is the one to report.
+    // Not empty: it is in use by now. Anything else: the failure that brought us here is the one to report.
   }
 }

@@ -1,7 +1,8 @@
 /*
- * The sign of life of an owner: the time stamp of `<claim>.lock`, renewed every ten seconds. Each claim has a lock of its own, so that an
- * owner that was taken over, and its exit handler, can never remove its successor's. It decides nothing while the owner's process can be
- * seen or asked; only for a machine that we know nothing of is a lock that stands still a reason to take over.
+ * The sign of life of an owner: the time stamp of `<claim>.lock`, renewed every ten seconds. Each claim has a lock of
+ * its own, so that an owner that was taken over, and its exit handler, can never remove its successor's. It decides
+ * nothing while the owner's process can be seen or asked; only for a machine that we know nothing of is a lock that
+ * stands still a reason to take over.
  */
 import fs from 'node:fs';
 import { rmdir, stat } from 'node:fs/promises';
@@ -15,7 +16,7 @@ const BEAT_MS = 10_000;
 export interface HeartbeatOptions {
   readonly claimPath: string;
   readonly clock: Clock;
-  /** Somebody else changed the lock: are we still the owner? */
+  /** Another process changed the lock: are we still the owner? */
   stillOwner(): Promise<boolean>;
   onError(error: Error): void;
 }
@@ -51,7 +52,7 @@ export class Heartbeat {
     this.#stopped = true;
     this.#retry?.clear();
     await this.#recovery;
-    // Released already: somebody else's change to the lock was found a moment ago.
+    // Released already: a foreign change to the lock was found a moment ago.
     if (this.#release) await unlessCode(['ERELEASED', 'ENOTACQUIRED'], this.#release());
     this.#release = undefined;
   }
@@ -73,7 +74,9 @@ export class Heartbeat {
     });
   }
 
-  /** The lock is gone or was touched. Where we are still the owner that means nothing, but the heart must go on beating. */
+  /**
+   * The lock is gone or was touched. Where we are still the owner that means nothing, but the heart must go on beating.
+   */
   #recover(): void {
     if (this.#stopped) return;
     this.#recovery = this.#relock()
@@ -91,7 +94,10 @@ export class Heartbeat {
   }
 }
 
-/** The calls that the lock makes, with a private mode. An object of its own: the lock writes a cache into the one it is given. */
+/**
+ * The calls that the lock makes, with a private mode. An object of its own: the lock writes a cache into the one it is
+ * given.
+ */
 function lockFs() {
   return {
     mkdir: (path: string, done: fs.NoParamCallback) =>

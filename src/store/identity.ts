@@ -1,6 +1,7 @@
 /*
- * Who a process is, so that it can be told later whether it still lives: a pid alone is recycled, and means something else in every
- * container. On Linux everything comes from /proc. What stands here for macOS (sysctl, ps) and for other systems was never run.
+ * Who a process is, so that it can be told later whether it still lives: a pid alone is recycled, and means something
+ * else in every container. On Linux everything comes from /proc. What stands here for macOS (sysctl, ps) and for other
+ * systems was never run.
  */
 import { execFileSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
@@ -14,7 +15,9 @@ export interface ProcessEntry {
   readonly pid: number;
   /** One letter; `Z` and `X` have ended and only wait to be collected. */
   readonly state: string;
-  /** Ticks since boot at its start; elsewhere than on Linux any text that a later process of this pid does not share. */
+  /**
+   * Ticks since boot at its start; elsewhere than on Linux any text that a later process of this pid does not share.
+   */
   readonly startTicks: string;
 }
 
@@ -32,14 +35,16 @@ export function ownIdentity(): OwnerIdentity {
   };
 }
 
-/** Whether both see the same processes under the same pids: then the process table decides whether one of them lives. */
+/**
+ * Whether both see the same processes under the same pids: then the process table decides whether one of them lives.
+ */
 export function shareProcessTable(a: OwnerIdentity, b: OwnerIdentity): boolean {
   return a.bootId === b.bootId && a.pidNamespace === b.pidNamespace;
 }
 
 /**
- * Whether the process of an identity lives: the same pid with the same start, and no zombie. Stopped and suspended processes live.
- * Only for an identity that shares our process table.
+ * Whether the process of an identity lives: the same pid with the same start, and no zombie. Stopped and suspended
+ * processes live. Only for an identity that shares our process table.
  */
 export function isProcessAlive(identity: Pick<OwnerIdentity, 'pid' | 'startTicks'>): boolean {
   const entry = processEntry(identity.pid);
@@ -91,7 +96,8 @@ function bootId(): string {
 function pidNamespace(self: ProcessEntry | undefined, instanceId: string): string {
   if (process.platform !== 'linux') return 'none';
   const name = readlinkSync('/proc/self/ns/pid');
-  // A /proc mounted for another namespace counts other pids than ours: nobody may judge us by it, nor we anybody else.
+  // A /proc mounted for another namespace counts other pids than ours: neither may we be judged by it, nor judge
+  // others.
   return self?.pid === process.pid ? name : `${name} without its own /proc, ${instanceId}`;
 }
 

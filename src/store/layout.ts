@@ -1,6 +1,9 @@
 import { join } from 'node:path';
 
-/** Where everything is below a directory: the one place that builds paths from ids. Ids were checked before they come here. */
+/**
+ * Where everything is below a directory: the one place that builds paths from ids. Ids were checked before they come
+ * here.
+ */
 export class Layout {
   /** The real path of the directory. */
   readonly directory: string;
@@ -41,7 +44,7 @@ export class Layout {
   pidPath(taskId: string): string {
     return join(this.runDir, `${taskId}.pid`);
   }
-  /** What becomes the `.pid` of a task that nobody may run any more. */
+  /** What becomes the `.pid` of a task that may not run any more. */
   voidDraftPath(taskId: string): string {
     return join(this.runDir, `${taskId}.void`);
   }

@@ -16,8 +16,8 @@ export async function anyoneAnswers(ownerDir: string): Promise<boolean> {
 }
 
 /**
- * Removes what former owners left in `.owner`: claims and locks below the epoch that we won, and sockets and drafts whose maker no longer
- * listens. Only for the owner. Other names are left alone.
+ * Removes what former owners left in `.owner`: claims and locks below the epoch that we won, and sockets and drafts
+ * whose maker no longer listens. Only for the owner. Other names are left alone.
  */
 export async function sweepOwnerDir(ownerDir: string, epoch: number, instanceId: string): Promise<void> {
   const names = await readdir(ownerDir);
@@ -28,7 +28,8 @@ export async function sweepOwnerDir(ownerDir: string, epoch: number, instanceId:
   for (const name of names) {
     const [, maker, type] = instanceFile.exec(name) ?? [];
     if (maker === undefined || maker === instanceId) continue;
-    // An opener that lost the race a moment ago still listens, and cleans up after itself. A draft without a socket is nobody's.
+    // An opener that lost the race a moment ago still listens, and cleans up after itself. A draft without a socket has
+    // no maker any more.
     const answer = await askBeacon(ownerDir, maker);
     if (answer === 'refused' || (answer === 'unknown' && type === 'claim')) await remove(join(ownerDir, name), false);
   }

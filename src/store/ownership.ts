@@ -18,7 +18,7 @@ export interface OwnershipOptions {
   readonly foreignOwnerTimeoutMs: number | undefined;
   readonly waitForOwnerMs?: number | undefined;
   readonly signal?: AbortSignal | undefined;
-  /** Run by the new owner alone, before anybody else may rely on it; when it fails, the claim is taken back. */
+  /** Run by the new owner alone, before the rest may rely on it; when it fails, the claim is taken back. */
   prepare(): Promise<void>;
   /** `how`: what happened, as a sentence without its end. */
   onFenced(owner: OwnerIdentity | null, how: string): void;
@@ -27,12 +27,12 @@ export interface OwnershipOptions {
 
 /** Why this owner is none any more. */
 interface Fence {
-  /** Who took over; `null`: nobody did, or it is not known who. */
+  /** The new owner; `null`: there is none, or it is not known which. */
   readonly owner: OwnerIdentity | null;
   readonly how: string;
 }
 
-/** The one owner of a directory, from its claim to its release, or until somebody with a higher claim fences it. */
+/** The one owner of a directory, from its claim to its release, or until a higher claim fences it. */
 export class Ownership {
   readonly #options: OwnershipOptions;
   readonly #won: WonClaim;
@@ -90,7 +90,7 @@ export class Ownership {
     return { owner, how: `${who} took the directory over` };
   }
 
-  /** Nobody has followed yet, but anybody may claim the directory without finding out about us. */
+  /** There is no later owner yet, but any manager may claim the directory without finding out about us. */
   async #claimLost(): Promise<Fence> {
     const { ownerDir } = this.#options;
     for (const folder of [dirname(ownerDir), ownerDir]) {
@@ -101,7 +101,10 @@ export class Ownership {
     return { owner: null, how: `this manager's claim was removed from ${ownerDir}` };
   }
 
-  /** Gives the directory to whoever comes next. Every part is tried, whatever fails; the first failure is thrown as `STORAGE_FAILED`. */
+  /**
+   * Gives the directory up, for the next owner. Every part is tried, whatever fails; the first failure is thrown as
+   * `STORAGE_FAILED`.
+   */
   release(): Promise<void> {
     this.#release ??= this.#giveUp();
     return this.#release;
@@ -141,7 +144,7 @@ export class Ownership {
     });
   }
 
-  /** Only after the claim was won: before that, what lies there may be somebody's. A left-over that stays does no harm. */
+  /** Only after the claim was won: before that, what lies there may be in use. A left-over that stays does no harm. */
   async #sweep(): Promise<void> {
     const { ownerDir, identity, onError } = this.#options;
     try {
@@ -155,7 +158,7 @@ export class Ownership {
     try {
       return await readTopClaim(this.#options.ownerDir);
     } catch (error) {
-      // Without the folder there is no claim of ours, and anybody may make a new one.
+      // Without the folder there is no claim of ours, and any manager may make a new one.
       if (systemCode(error) === 'ENOENT') return { epoch: 0, held: false };
       throw error;
     }

@@ -4,10 +4,10 @@ import { claimPath, readClaim, readTopClaim } from './claims.js';
 import { ownIdentity } from './identity.js';
 import { judgeOwner } from './verdict.js';
 
-/** Who holds a directory, as somebody sees it who does not want it. */
+/** Who holds a directory, as a reader sees it. */
 export interface OwnerSeen {
   readonly identity: OwnerIdentity;
-  /** `'unknown'`: it runs where nobody here can see it. */
+  /** `'unknown'`: it runs where it cannot be seen from here. */
   readonly alive: boolean | 'unknown';
 }
 
@@ -20,7 +20,10 @@ export interface OwnerReading {
 /** A claim that is given up between two looks is looked for again so often. */
 const TRIES = 10;
 
-/** Who holds the claim that counts. Nobody: none was ever made, the last one was given up, or a power cut left it blank. Writes nothing. */
+/**
+ * Who holds the claim that counts. `null`: none was ever made, the last one was given up, or a power cut left it blank.
+ * Writes nothing.
+ */
 export async function readOwner(ownerDir: string): Promise<OwnerReading> {
   for (let attempt = 0; attempt < TRIES; attempt++) {
     const top = await unlessCode(['ENOENT', 'ENOTDIR'], readTopClaim(ownerDir));

@@ -14,9 +14,10 @@ import { join } from 'node:path';
 import { systemCode } from '../util/system-error.js';
 
 /**
- * Moves an entry that is no record to `<rejectedDir>/<name>.json`, or `.1`, `.2`, …, untouched, with `<that>.reason` beside it; returns
- * where it is now. Nothing is ever overwritten: both names are reserved exclusively, and the entry is renamed over its own reservation.
- * Throws the system's error where it cannot be moved; then it is where it was, and nothing new is left.
+ * Moves an entry that is no record to `<rejectedDir>/<name>.json`, or `.1`, `.2`, …, untouched, with `<that>.reason`
+ * beside it; returns where it is now. Nothing is ever overwritten: both names are reserved exclusively, and the entry
+ * is renamed over its own reservation. Throws the system's error where it cannot be moved; then it is where it was, and
+ * nothing new is left.
  */
 export function moveAside(rejectedDir: string, path: string, name: string, reason: string): string {
   const isFolder = lstatSync(path).isDirectory();

@@ -1,6 +1,6 @@
 /*
- * What a supervisor leaves in the run folder: the claim (`.pid`), which is the right to run, and the exit record (`.exit`). Every file of a
- * supervisor is read, written and deleted here.
+ * What a supervisor leaves in the run folder: the claim (`.pid`), which is the right to run, and the exit record
+ * (`.exit`). Every file of a supervisor is read, written and deleted here.
  */
 import { constants } from 'node:fs';
 import { link, open, unlink } from 'node:fs/promises';
@@ -15,7 +15,10 @@ const FILE_MODE = 0o600;
 const MAX_RUN_FILE_BYTES = 32;
 const runFileName = /^(.+)\.(pid|exit|void)$/;
 
-/** Who has the right to run a task: the supervisor with this pid, no one ever again (`void`), or a supervisor whose pid cannot be read. */
+/**
+ * Who has the right to run a task: the supervisor with this pid, no one ever again (`void`), or a supervisor whose pid
+ * cannot be read.
+ */
 export type Claim = number | 'void' | 'unsigned';
 
 /** What a supervisor wrote down when its command had ended. */
@@ -38,8 +41,8 @@ export class RunFiles {
   }
 
   /**
-   * Who has the right to run the task; `undefined`: it was not taken yet. What took the place of the claim (a FIFO, a link, a large file)
-   * says that the right is taken and not by which supervisor: `unsigned`.
+   * Who has the right to run the task; `undefined`: it was not taken yet. What took the place of the claim (a FIFO, a
+   * link, a large file) says that the right is taken and not by which supervisor: `unsigned`.
    */
   async readClaim(): Promise<Claim | undefined> {
     const contents = await readBounded(this.#claimPath, MAX_RUN_FILE_BYTES);
@@ -51,8 +54,9 @@ export class RunFiles {
   }
 
   /**
-   * Takes the right to run away from a supervisor that may still come. `false`: it was there first. The claim appears with its word in it:
-   * of an empty one, left by a host that was killed on the way, it could not be told that nothing ran.
+   * Takes the right to run away from a supervisor that may still come. `false`: it was there first. The claim appears
+   * with its word in it: of an empty one, left by a host that was killed on the way, it could not be told that nothing
+   * ran.
    */
   async claimVoid(): Promise<boolean> {
     await unlessCode(['ENOENT'], unlink(this.#draftPath));
@@ -90,8 +94,8 @@ export class RunFiles {
   }
 
   /**
-   * The outcome is on record: what led to it may go. A claim that keeps a late supervisor from running stays, and with `refuseLate` a claim
-   * of that sort takes the place of the one that ran.
+   * The outcome is on record: what led to it may go. A claim that keeps a late supervisor from running stays, and with
+   * `refuseLate` a claim of that sort takes the place of the one that ran.
    */
   async removeSettled({ refuseLate }: { readonly refuseLate: boolean }): Promise<void> {
     if (typeof (await this.readClaim()) === 'number') {

@@ -39,7 +39,10 @@ export class RunFolder {
   }
 }
 
-/** One watcher for the exit records of all tasks. It can miss and can fail: it only makes things faster. Never holds the process. */
+/**
+ * One watcher for the exit records of all tasks. It can miss and can fail: it only makes things faster. Never holds the
+ * process.
+ */
 export class RunFolderWatch {
   readonly #folder: string;
   readonly #listener: RunFolderListener;

@@ -1,5 +1,6 @@
 /*
- * Removes what dead owners left. Only names that we make, only regular files, and only by the owner, before it writes anything.
+ * Removes what dead owners left. Only names that we make, only regular files, and only by the owner, before it writes
+ * anything.
  */
 import { unlinkSync } from 'node:fs';
 import { join } from 'node:path';

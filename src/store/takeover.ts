@@ -1,9 +1,11 @@
 /*
- * How a directory changes hands. An opener that found the last owner gone links its identity to the next number: exactly one link succeeds.
+ * How a directory changes hands. An opener that found the last owner gone links its identity to the next number:
+ * exactly one link succeeds.
  *
- * The list of claims may be old when the link is made: in between somebody else may have claimed that number and given it up again, which
- * frees the name. But then the release, or a higher number, is there by now. So the winner looks again: if it finds either, it withdraws
- * and starts over. A first holder of a number never finds them, since nobody follows an owner that has neither died nor given up.
+ * The list of claims may be old when the link is made: in between another opener may have claimed that number and given
+ * it up again, which frees the name. But then the release, or a higher number, is there by now. So the winner looks
+ * again: if it finds either, it withdraws and starts over. A first holder of a number never finds them, since no opener
+ * follows an owner that has neither died nor given up.
  */
 import { link, rmdir, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -19,7 +21,10 @@ import { judgeOwner, type Verdict } from './verdict.js';
 
 /** A heartbeat is looked at this often while its owner is unknown. */
 const POLL_MS = 1_000;
-/** Who waits for an owner to go looks again after the first of these, then after twice as long each time, up to the second. */
+/**
+ * An opener that waits for an owner to go looks again after the first of these, then after twice as long each time, up
+ * to the second.
+ */
 const FIRST_LOOK_MS = 10;
 const LONGEST_LOOK_MS = 250;
 
@@ -42,7 +47,10 @@ export interface WonClaim {
   readonly beacon: Beacon | null;
 }
 
-/** Claims the next epoch once nobody holds the last one; throws `DIRECTORY_OWNED` where somebody still does when the time to wait is up. */
+/**
+ * Claims the next epoch once the last one is not held; throws `DIRECTORY_OWNED` where it still is when the time to wait
+ * is up.
+ */
 export async function takeOver(options: TakeoverOptions): Promise<WonClaim> {
   const { clock, waitForOwnerMs = 0, signal } = options;
   const until = clock.monotonic() + waitForOwnerMs;
@@ -68,7 +76,10 @@ async function tryTakeOver(options: TakeoverOptions): Promise<WonClaim> {
   }
 }
 
-/** Takes back a claim that was won when what comes after it fails; that failure is the one to report, whatever fails here. */
+/**
+ * Takes back a claim that was won when what comes after it fails; that failure is the one to report, whatever fails
+ * here.
+ */
 export async function withdraw(ownerDir: string, won: WonClaim): Promise<void> {
   const path = claimPath(ownerDir, won.epoch);
   await unlink(path).catch(() => undefined); // as the comment above says
@@ -76,7 +87,7 @@ export async function withdraw(ownerDir: string, won: WonClaim): Promise<void> {
   await won.beacon?.extinguish();
 }
 
-/** The beacon is lit before the claim can be seen: whoever reads the claim can ask it. */
+/** The beacon is lit before the claim can be seen: a reader of the claim can ask it. */
 async function tryClaim(options: TakeoverOptions, epoch: number): Promise<WonClaim | null> {
   const { ownerDir, identity } = options;
   const beacon = await Beacon.light(ownerDir, identity.instanceId);
@@ -101,7 +112,10 @@ async function linkClaim({ ownerDir, identity, fsync }: TakeoverOptions, epoch: 
   return confirmClaim(ownerDir, epoch);
 }
 
-/** Whether the link was made; not so where somebody was faster: the name is taken, or our draft was swept by the new owner. */
+/**
+ * Whether the link was made; not so where another opener was faster: the name is taken, or our draft was swept by the
+ * new owner.
+ */
 async function tryLink(draft: string, claim: string): Promise<boolean> {
   try {
     await link(draft, claim);
@@ -125,8 +139,9 @@ async function confirmClaim(ownerDir: string, epoch: number): Promise<boolean> {
 }
 
 /**
- * Whether the holder of this claim is known to be gone; `false` where the claim itself is, and the others must be looked at again.
- * Throws `DIRECTORY_OWNED` otherwise, for an owner that we know nothing of only once its heart was seen to beat or nobody wants to wait.
+ * Whether the holder of this claim is known to be gone; `false` where the claim itself is, and the others must be
+ * looked at again. Throws `DIRECTORY_OWNED` otherwise, for an owner that we know nothing of only once its heartbeat was
+ * seen or no foreign timeout is set.
  */
 async function isHolderGone(options: TakeoverOptions, path: string): Promise<boolean> {
   const { clock, foreignOwnerTimeoutMs } = options;
@@ -145,7 +160,10 @@ async function isHolderGone(options: TakeoverOptions, path: string): Promise<boo
   }
 }
 
-/** A claim without an identity: blank, it is what a power cut left, unless somebody here answers; garbled, a person must look at it. */
+/**
+ * A claim without an identity: blank, it is what a power cut left, unless an owner here answers; garbled, a person must
+ * look at it.
+ */
 async function judge(content: ClaimContent, { identity, ownerDir }: TakeoverOptions): Promise<Verdict> {
   if (content === 'blank') return (await anyoneAnswers(ownerDir)) ? 'unknown' : 'dead';
   return content === 'garbled' ? 'unknown' : judgeOwner(content, identity, ownerDir);

@@ -2,13 +2,14 @@ import type { OwnerIdentity } from '../task/types.js';
 import { askBeacon } from './beacon.js';
 import { isProcessAlive, shareProcessTable } from './identity.js';
 
-/** What can be said of a recorded owner. Only `dead` lets anybody take its place. */
+/** What can be said of a recorded owner. Only `dead` lets another manager take its place. */
 export type Verdict = 'alive' | 'dead' | 'unknown';
 
 /**
  * Judges the recorded owner of a directory, from the surest evidence there is:
  *
- * - we see its process: the process table decides, so a stopped owner is never robbed and a killed one is replaced at once;
+ * - we see its process: the process table decides, so a stopped owner is never robbed and a killed one is replaced at
+ *   once;
  * - it runs on this boot of this machine, in another pid namespace: its socket decides;
  * - this machine, known by its name, was restarted since: dead;
  * - anything else: unknown.

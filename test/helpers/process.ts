@@ -160,7 +160,10 @@ export class ProcessLab {
     return marked(`${this.layout.runDir}/${task.taskId}`, true);
   }
 
-  /** The programs that the living processes of the task run, in order. A subshell on its way to its own is still the shell. */
+  /**
+   * The programs that the living processes of the task run, in order. A subshell on its way to its own is still the
+   * shell.
+   */
   programs(task: ProcessTask): string[] {
     return this.marked(task)
       .map((pid) => argumentsOf(pid)[0] ?? '')
@@ -250,7 +253,10 @@ const PF_KTHREAD = 0x00200000;
 const FLAGS = 6;
 const LOOKS = 2_000;
 
-/** Who begins another program has neither environment nor arguments for a moment: it is waited for. The kernel's own threads never have. */
+/**
+ * Who begins another program has neither environment nor arguments for a moment: it is waited for. The kernel's own
+ * threads never have.
+ */
 function environOf(pid: number): string {
   for (let look = 0; ; look++) {
     const environ = readProc(pid, 'environ') ?? '';

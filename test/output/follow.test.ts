@@ -7,7 +7,10 @@ import { followFile } from '../../src/output/follow.js';
 import { FakeClock } from '../helpers/clock.js';
 import { tempDirectory, until } from '../helpers/wait.js';
 
-/** A follower, and the hands that move its world. The clock stands still: only the system's hints wake it, unless a test moves it. */
+/**
+ * A follower, and the hands that move its world. The clock stands still: only the system's hints wake it, unless a test
+ * moves it.
+ */
 function follow(options: { path?: string; offset?: number; signal?: AbortSignal } = {}) {
   const path = options.path ?? join(tempDirectory(), 'output.log');
   const clock = new FakeClock();

@@ -15,20 +15,20 @@ async function withoutWords(code: string) {
   return { lab, task, pidPath: lab.layout.pidPath(task.taskId) };
 }
 
-it('a claim that could not be written is none: an empty one would say that somebody may have run', async () => {
+it('a claim that could not be written is none: an empty one would say that something may have run', async () => {
   const { lab, task, pidPath } = await withoutWords('EIO');
   await expect(lab.probe(task)).rejects.toMatchObject({ code: 'EIO' });
   expect(existsSync(pidPath)).toBe(false);
   expect(readdirSync(lab.layout.runDir)).toEqual([]);
 });
 
-it('on a full disk the name alone is the claim, and whoever made it knows that nothing ran', async () => {
+it('on a full disk the name alone is the claim, and the host that made it knows that nothing ran', async () => {
   const { lab, task, pidPath } = await withoutWords('ENOSPC');
   for (const _look of [1, 2]) expect(await lab.probe(task)).toMatchObject({ state: 'gone', neverBegan: true });
   expect(readFileSync(pidPath, 'utf8')).toBe('');
 });
 
-it('what a host left that was killed on the way to its claim is in nobody’s way', async () => {
+it('what a host left that was killed on the way to its claim is in no one’s way', async () => {
   const { layout } = new ProcessLab();
   writeFileSync(layout.voidDraftPath('t'), 'vo');
   const files = new RunFiles(layout, 't');

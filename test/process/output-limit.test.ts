@@ -26,12 +26,16 @@ import { ProcessLab, stateOf, stopping } from '../helpers/process.js';
 import { tempDirectory, until } from '../helpers/wait.js';
 
 const LIMIT = 1024 * 1024;
-/** What `yes` writes in the time that it takes to notice, many times over: a ceiling that does not hold is passed within a second. */
+/**
+ * What `yes` writes in the time that it takes to notice, many times over: a ceiling that does not hold is passed within
+ * a second.
+ */
 const OVERSHOOT = 512 * 1024 * 1024;
 
 /**
- * A writer without end, of tens of megabytes a second, but for a ceiling of the system's own at a gigabyte: should a test be killed, it must
- * not fill the disk. It does not fork: a shell that waits for a child would not stand still in a way that can be seen.
+ * A writer without end, of tens of megabytes a second, but for a ceiling of the system's own at a gigabyte: should a
+ * test be killed, it must not fill the disk. It does not fork: a shell that waits for a child would not stand still in
+ * a way that can be seen.
  */
 const YES = 'ulimit -f 2097152; while :; do printf %64s; done';
 
@@ -148,7 +152,7 @@ describe('a process that takes its output away', () => {
   });
 });
 
-describe('nobody is left frozen without a stop on record', () => {
+describe('no task is left frozen without a stop on record', () => {
   const isFrozen = (lab: ProcessLab, task: ProcessTask) =>
     lab.marked(task).length > 0 && lab.marked(task).every((pid) => stateOf(pid) === 'T');
   const goesOn = (lab: ProcessLab, task: ProcessTask) =>
@@ -166,11 +170,11 @@ describe('nobody is left frozen without a stop on record', () => {
     }
   });
 
-  it('by a killed host: the next one reports who is beyond the limit, and its stop lets it go on', async () => {
+  it('by a killed host: the next one reports a task beyond the limit, and its stop lets it go on', async () => {
     const lab = new ProcessLab();
     const task = await lab.run(YES, {}, limited());
     await exceeded(lab, task);
-    // As after a kill: nobody let it go on.
+    // As after a kill: it was not continued.
     await lab.dispose(() => true);
     expect(isFrozen(lab, task)).toBe(true);
     const next = new ProcessLab({ layout: lab.layout });
@@ -180,7 +184,7 @@ describe('nobody is left frozen without a stop on record', () => {
     expect(await next.ended(stopping(task))).toMatchObject({ details: { exitCode: 143 } });
   });
 
-  it('by a killed host: the next one lets go on who is within the limit', async () => {
+  it('by a killed host: the next one lets a task within the limit go on', async () => {
     const lab = new ProcessLab();
     const task = await lab.run('sleep 600 & setsid sleep 600 & echo ready; wait', {}, limited());
     await lab.printed(task, 'ready');
@@ -189,7 +193,7 @@ describe('nobody is left frozen without a stop on record', () => {
     for (const pid of lab.marked(task)) process.kill(pid, 'SIGSTOP');
     await until(() => isFrozen(lab, task));
     const next = new ProcessLab({ layout: lab.layout });
-    // Somebody stopped a task that has no ceiling, or of which a stop is on record: not for us to undo.
+    // A task without a ceiling, or with a stop on record, was stopped by other means: not for us to undo.
     const { maxOutputBytes: _, ...unlimited } = task as ProcessTask & { maxOutputBytes: number };
     await next.probe(unlimited);
     expect(isFrozen(lab, task)).toBe(true);
@@ -198,7 +202,7 @@ describe('nobody is left frozen without a stop on record', () => {
     expect(next.exceeded).toEqual([]);
   });
 
-  it('by a killed host: who is stopped by somebody else, while its supervisor is not, stays so', async () => {
+  it('by a killed host: a command that is stopped by other means, while its supervisor is not, stays so', async () => {
     const lab = new ProcessLab();
     const task = await lab.visible(await lab.run('echo $$; exec sleep 600', {}, limited()));
     const command = Number(await lab.printed(task, '\n'));
@@ -419,7 +423,7 @@ describe('the guard of one file', () => {
       return { log, guard, frozen: () => frozen() };
     }
 
-    it('lets it go on when the freeze is over, and reports nobody', async () => {
+    it('lets it go on when the freeze is over, and reports nothing', async () => {
       const { log, guard, frozen } = freezing();
       const closed = guard.close(false);
       expect(log).toEqual(['freezing']);
@@ -456,7 +460,7 @@ describe('the guard of one file', () => {
     });
   });
 
-  it('freezes nobody any more once it was told to be quiet', async () => {
+  it('freezes nothing any more once it was told to be quiet', async () => {
     const { clock, log, path, begin } = guarded(10);
     writeFileSync(path, '');
     const { guard } = begin();

@@ -63,7 +63,7 @@ describe('the outcome', () => {
     await until(() => lab.marked(task).length === 1);
   });
 
-  it('has its true time when nobody looked for long, but never before the start', async () => {
+  it('has its true time after a long time without a look, but never before the start', async () => {
     const lab = new ProcessLab();
     const task = await lab.run('true');
     await lab.ended(task);
@@ -149,7 +149,7 @@ describe('a supervisor that ended without a record', () => {
     expect(await lab.ended(task)).toMatchObject({ state: 'failed', details: { exitCode: null, signal: 'SIGKILL' } });
   });
 
-  it('was seen by nobody: gone, once its tree is empty', async () => {
+  it('was not seen: gone, once its tree is empty', async () => {
     const lab = new ProcessLab();
     const task = await lab.run(['sleep', '60']);
     await until(() => lab.marked(task).length === 2);
@@ -284,7 +284,7 @@ describe('a supervisor that lives elsewhere', () => {
   });
 
   it.skipIf(readlinkSync('/proc/self/ns/pid') !== INITIAL_NAMESPACE)(
-    'ended for certain where we see the whole kernel, and nobody is in its pid namespace',
+    'ended for certain where we see the whole kernel, and its pid namespace is empty',
     async () => {
       const lab = new ProcessLab();
       const task = lab.task({ pid: process.pid }, { owner: { ...lab.owner, pidNamespace: 'pid:[1]' } });
@@ -384,23 +384,26 @@ describe('what a task puts in the place of', () => {
     expect(existsSync(lab.layout.exitPath(task.taskId))).toBe(false);
   });
 
-  it.each(makers)('its claim, %s, says that somebody has the right to run, and not who', async (_what, make) => {
-    const lab = new ProcessLab();
-    const started = await lab.visible(await lab.run(['sleep', '60']));
-    const task = { ...started, details: { ...started.details, pid: null } };
-    await until(() => lab.marked(task).length === 2 && existsSync(lab.layout.pidPath(task.taskId)));
-    rmSync(lab.layout.pidPath(task.taskId));
-    make(lab.layout.pidPath(task.taskId));
-    const next = new ProcessLab({ layout: lab.layout });
-    expect(await next.probe(task)).toEqual({ state: 'running', details: { pid: started.details.pid } });
-    process.kill(-started.details.pid!, 'SIGKILL');
-    await until(() => !isAlive(started.details.pid!));
-    expect(await new ProcessLab({ layout: lab.layout }).ended(task)).toEqual({ state: 'gone' });
-    await next.settled(task);
-    // Whatever it was, the next task of this id begins.
-    const again = await next.start(lab.task({ command: 'exit 3' }, { taskId: task.taskId }));
-    expect(await next.ended(again)).toMatchObject({ details: { exitCode: 3 } });
-  });
+  it.each(makers)(
+    'its claim, %s, says that the right to run is taken, and not by which process',
+    async (_what, make) => {
+      const lab = new ProcessLab();
+      const started = await lab.visible(await lab.run(['sleep', '60']));
+      const task = { ...started, details: { ...started.details, pid: null } };
+      await until(() => lab.marked(task).length === 2 && existsSync(lab.layout.pidPath(task.taskId)));
+      rmSync(lab.layout.pidPath(task.taskId));
+      make(lab.layout.pidPath(task.taskId));
+      const next = new ProcessLab({ layout: lab.layout });
+      expect(await next.probe(task)).toEqual({ state: 'running', details: { pid: started.details.pid } });
+      process.kill(-started.details.pid!, 'SIGKILL');
+      await until(() => !isAlive(started.details.pid!));
+      expect(await new ProcessLab({ layout: lab.layout }).ended(task)).toEqual({ state: 'gone' });
+      await next.settled(task);
+      // Whatever it was, the next task of this id begins.
+      const again = await next.start(lab.task({ command: 'exit 3' }, { taskId: task.taskId }));
+      expect(await next.ended(again)).toMatchObject({ details: { exitCode: 3 } });
+    },
+  );
 
   it.each(makers.slice(0, 4))('its output, %s, is refused at the next launch', async (what, make) => {
     const lab = new ProcessLab();
@@ -441,7 +444,7 @@ describe('a run folder that is deleted', () => {
     expect(await next.ended(task)).toMatchObject({ state: 'failed', details: { exitCode: 5 } });
   });
 
-  it('with the claim of one whose pid is on record: nobody says that it never began', async () => {
+  it('with the claim of one whose pid is on record: it is not said that it never began', async () => {
     const lab = new ProcessLab();
     const task = await lab.run('exit 5');
     await lab.ended(task);

@@ -1,4 +1,7 @@
-/* A process with a store, driven by its parent over IPC: `{ call, name, args }` in, `{ call, ok, … }` out, events without `call`. */
+/*
+ * A process with a store, driven by its parent over IPC: `{ call, name, args }` in, `{ call, ok, … }` out, events
+ * without `call`.
+ */
 import { systemClock } from '../../src/clock.js';
 import { BackgroundTaskError } from '../../src/errors.js';
 import { type FileStore, openFileStore } from '../../src/store/file-store.js';

@@ -1,6 +1,7 @@
 /*
- * A scripted run over the whole store, once for every file system call it makes: that call fails, once or from then on for ever. Whatever
- * fails, what was acknowledged is there afterwards, nothing is half there, and the next owner can go on.
+ * A scripted run over the whole store, once for every file system call it makes: that call fails, once or from then on
+ * for ever. Whatever fails, what was acknowledged is there afterwards, nothing is half there, and the next owner can go
+ * on.
  */
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,6 +1,6 @@
 /*
- * A command that runs attached, for Windows, which has no sessions, no groups and no shell of ours: it is a child of this process, ends with
- * it, and leaves no exit record. Never run on Windows.
+ * A command that runs attached, for Windows, which has no sessions, no groups and no shell of ours: it is a child of
+ * this process, ends with it, and leaves no exit record. Never run on Windows.
  */
 import { type SpawnOptions, spawn } from 'node:child_process';
 import type { ProcessTask } from '../../task/types.js';

@@ -1,6 +1,7 @@
 /*
- * Is this process the supervisor of that task? A pid says little: it is recycled. The command line decides: it holds `holdfast`, the run
- * folder and the task's id, in this order. A zombie has no command line, and is no supervisor any more.
+ * Is this process the supervisor of that task? A pid says little: it is recycled. The command line decides: it holds
+ * `holdfast`, the run folder and the task's id, in this order. A zombie has no command line, and is no supervisor any
+ * more.
  */
 import type { CommandLine, ProcessRow, ProcessTable } from '../table/process-table.js';
 import { SUPERVISOR_NAME } from './shim.js';
@@ -11,7 +12,10 @@ export interface SupervisorOf {
   readonly taskId: string;
 }
 
-/** Whether a command line is that of a supervisor of this task. What comes after its own arguments is the command's, and never looked at. */
+/**
+ * Whether a command line is that of a supervisor of this task. What comes after its own arguments is the command's, and
+ * never looked at.
+ */
 export function namesSupervisor({ text, separator }: CommandLine, { runDir, taskId }: SupervisorOf): boolean {
   const name = text.indexOf(`${separator}${SUPERVISOR_NAME}${separator}`);
   if (name < 0 || !text.slice(0, name).includes(`${separator}-c${separator}`)) return false;
@@ -25,8 +29,9 @@ export async function isSupervisor(table: ProcessTable, pid: number, of: Supervi
 }
 
 /**
- * The pid of the task's supervisor, looked for by its command line, for when nothing recorded it. Its subshell has the same command line
- * until it has become the command: the supervisor is the one that leads the session, or at least is no child of another.
+ * The pid of the task's supervisor, looked for by its command line, for when nothing recorded it. Its subshell has the
+ * same command line until it has become the command: the supervisor is the one that leads the session, or at least is
+ * no child of another.
  */
 export async function findSupervisor(table: ProcessTable, of: SupervisorOf): Promise<number | undefined> {
   const { rows } = await table.snapshot();

@@ -5,8 +5,8 @@ import { describeHome, homeOnRecord, namespaceHere } from './home.js';
 import { neverBegan, type ProcessProbe } from './outcome.js';
 
 /**
- * How a task goes whose supervisor lives where it can be neither seen nor signalled: nothing but an exit record will tell how it ends. Unless
- * it never began: that can be made certain from anywhere, by taking its right to run.
+ * How a task goes whose supervisor lives where it can be neither seen nor signalled: nothing but an exit record will
+ * tell how it ends. Unless it never began: that can be made certain from anywhere, by taking its right to run.
  */
 export async function probeElsewhere(
   task: ProcessTask,

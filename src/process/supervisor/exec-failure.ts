@@ -1,7 +1,8 @@
 /*
- * Whether an exit code of 126 or 127 is that of the command, or says that the supervisor found no such program. The supervisor cannot say:
- * a shell whose `exec` fails ends with the same codes. So the program is looked for where the supervisor did, and only what is not there, or
- * cannot be executed, is called so; a command that ran and chose such a code itself has its program still there.
+ * Whether an exit code of 126 or 127 is that of the command, or says that the supervisor found no such program. The
+ * supervisor cannot say: a shell whose `exec` fails ends with the same codes. So the program is looked for where the
+ * supervisor did, and only what is not there, or cannot be executed, is called so; a command that ran and chose such a
+ * code itself has its program still there.
  */
 import { constants } from 'node:fs';
 import { access, stat } from 'node:fs/promises';
@@ -25,8 +26,9 @@ export function searchPathOf(input: ProcessInput | undefined): string {
 }
 
 /**
- * The error of a command vector whose program was not there or could not be executed; `undefined` for any other end. `searchPath` is known of
- * tasks that this host launched: of others, a program without a folder in its name is not judged.
+ * The error of a command vector whose program was not there or could not be executed; `undefined` for any other end.
+ * `searchPath` is known of tasks that this host launched: of others, a program without a folder in its name is not
+ * judged.
  */
 export async function execFailure(
   { command, cwd }: ProcessDetails,

@@ -2,15 +2,19 @@ import { shareProcessTable } from '../../store/identity.js';
 import type { OwnerIdentity, ProcessDetails, ProcessTask } from '../../task/types.js';
 
 /**
- * Where a task's supervisor lives: `here`, the process table decides; `perished`, the machine it ran on was restarted, or its pid namespace is
- * gone; `elsewhere`, in another container or on another machine, where only its exit record can be seen.
+ * Where a task's supervisor lives: `here`, the process table decides; `perished`, the machine it ran on was restarted,
+ * or its pid namespace is gone; `elsewhere`, in another container or on another machine, where only its exit record can
+ * be seen.
  */
 export type Whereabouts = 'here' | 'perished' | 'elsewhere';
 
 /** The part of an identity that says which process table a pid belongs to. */
 type Home = Pick<OwnerIdentity, 'hostname' | 'bootId' | 'pidNamespace'>;
 
-/** Details that the public type does not show. An adoption puts a new owner on record, who may live elsewhere than the supervisor. */
+/**
+ * Details that the public type does not show. An adoption puts a new owner on record, which may live elsewhere than the
+ * supervisor.
+ */
 interface WithHome extends ProcessDetails {
   readonly supervisorHome?: Home;
 }

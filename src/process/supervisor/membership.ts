@@ -1,23 +1,25 @@
 /*
- * Which processes belong to a task, in one picture of the process table. Every member is signalled by a stop, so that only what is provably
- * the task's may become one; and work that may be the task's must never be reported gone. Hence three answers: a member, a stranger, or
- * uncertain, which keeps the task alive and is never signalled.
+ * Which processes belong to a task, in one picture of the process table. Every member is signalled by a stop, so that
+ * only what is provably the task's may become one; and work that may be the task's must never be reported gone. Hence
+ * three answers: a member, a stranger, or uncertain, which keeps the task alive and is never signalled.
  *
  * Members are:
  *
  * - a process that carries the task's mark in its environment;
- * - every process in the session of the supervisor (whose pid names it), once the session is known to be its own: the supervisor lives, or a
- *   member lives in it. The system gives no pid away that still names a session, so a session is the same for as long as it is not empty;
- * - a process in a session of this name that was there while the supervisor held the pid: seen by an earlier scan, or started before the
- *   last moment at which the supervisor was known to live (a process gets into a session only by being born there); and the children of
- *   such a process.
+ * - every process in the session of the supervisor (whose pid names it), once the session is known to be its own: the
+ *   supervisor lives, or a member lives in it. The system gives no pid away that still names a session, so a session is
+ *   the same for as long as it is not empty;
+ * - a process in a session of this name that was there while the supervisor held the pid: seen by an earlier scan, or
+ *   started before the last moment at which the supervisor was known to live (a process gets into a session only by
+ *   being born there); and the children of such a process.
  *
- * Where none of this tells (the supervisor is dead, all processes that are left wiped their environment, and this host has never seen them),
- * the session may still be the task's, or that of a later process that was given the pid, led a session, and ended. A leader that lives and is
- * not the supervisor settles it: strangers. Otherwise they are uncertain.
+ * Where none of this tells (the supervisor is dead, all processes that are left wiped their environment, and this host
+ * has never seen them), the session may still be the task's, or that of a later process that was given the pid, led a
+ * session, and ended. A leader that lives and is not the supervisor settles it: strangers. Otherwise they are
+ * uncertain.
  *
- * This process and its ancestors can be in the tree, where a task started this host. They are never signalled. Until a stop is on record
- * they are work like any other; a stop does not wait for them, since it could not end.
+ * This process and its ancestors can be in the tree, where a task started this host. They are never signalled. Until a
+ * stop is on record they are work like any other; a stop does not wait for them, since it could not end.
  */
 import type { Awaitable } from '../../task/types.js';
 import type { ProcessRow, Snapshot } from '../table/process-table.js';
@@ -26,7 +28,10 @@ import type { ProcessRow, Snapshot } from '../table/process-table.js';
 export interface MembershipQuestion {
   readonly taskId: string;
   readonly supervisor: number | null;
-  /** Whether the supervisor, or a member in its session, was seen alive after the snapshot was taken: then the session is the task's. */
+  /**
+   * Whether the supervisor, or a member in its session, was seen alive after the snapshot was taken: then the session
+   * is the task's.
+   */
   readonly isSessionOurs: boolean;
   /** Whether the session is led by a process that lives and is not the supervisor. */
   readonly isLedByStranger: boolean;
@@ -56,7 +61,9 @@ export function membershipOf(snapshot: Snapshot, question: MembershipQuestion): 
   return { members: [...members.values()], uncertain };
 }
 
-/** This process and its ancestors. None can join later: a process that adopts an orphan was an ancestor of it before. */
+/**
+ * This process and its ancestors. None can join later: a process that adopts an orphan was an ancestor of it before.
+ */
 export async function ownLine(
   rowOf: (pid: number) => Awaitable<ProcessRow | undefined>,
 ): Promise<ReadonlyMap<number, ProcessRow>> {

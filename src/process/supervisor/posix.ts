@@ -1,10 +1,12 @@
 /*
- * The supervisor on POSIX systems: a shell in a session of its own, which outlives the host and writes down how its command ended. What this
- * process sees of it (the exit of a child, a change in a folder) is only a hint to look at what is on disk.
+ * The supervisor on POSIX systems: a shell in a session of its own, which outlives the host and writes down how its
+ * command ended. What this process sees of it (the exit of a child, a change in a folder) is only a hint to look at
+ * what is on disk.
  *
- * The order of a look is what makes it right: first whether the supervisor lives, then its exit record. The other way round, one that ends
- * in between would have left neither. While a supervisor lives its exit record is not believed: the task itself could have written it, or
- * what a former task of this id left running. The supervisor writes the last word over it, and ends in the same moment.
+ * The order of a look is what makes it right: first whether the supervisor lives, then its exit record. The other way
+ * round, one that ends in between would have left neither. While a supervisor lives its exit record is not believed:
+ * the task itself could have written it, or what a former task of this id left running. The supervisor writes the last
+ * word over it, and ends in the same moment.
  */
 import { type SpawnOptions, spawn } from 'node:child_process';
 import type { OutputFile } from '../../output/output-file.js';
@@ -87,7 +89,9 @@ export class PosixSupervisor implements Supervisor {
     return over((await this.#search.neverBegan(task, where)) ? neverBegan : { state: 'gone' });
   }
 
-  /** Whether the supervisor lives, and what it wrote down if it does not. One that has just written it is waited for. */
+  /**
+   * Whether the supervisor lives, and what it wrote down if it does not. One that has just written it is waited for.
+   */
   async #ending(lived: boolean): Promise<{ lives: boolean; exit?: ExitRecord | undefined }> {
     const exit = await this.#files.readExit();
     if (!exit || !lived) return { lives: lived, exit };
@@ -112,7 +116,10 @@ export class PosixSupervisor implements Supervisor {
     return where !== 'perished' && !(await this.#tree.isGone(stop !== undefined));
   }
 
-  /** Whether a stop has left nothing but this host, which the task started, and the processes between them: they cannot be stopped. */
+  /**
+   * Whether a stop has left nothing but this host, which the task started, and the processes between them: they cannot
+   * be stopped.
+   */
   async #isOnlyUs({ stop }: ProcessTask): Promise<boolean> {
     return stop !== undefined && (await this.#tree.isAroundUs()) && (await this.#tree.isGone(true));
   }
@@ -152,7 +159,10 @@ export class PosixSupervisor implements Supervisor {
     return this.#tree.standsStill();
   }
 
-  /** What the supervisor itself has open, whatever has become of the path; the path where there is no supervisor, or no /proc. */
+  /**
+   * What the supervisor itself has open, whatever has become of the path; the path where there is no supervisor, or no
+   * /proc.
+   */
   async holdOutput(): Promise<HeldOutput> {
     if (await this.#tree.supervisorLives()) {
       const held = HeldOutput.ofProcess(this.#tree.pid!, this.#output);

@@ -1,7 +1,7 @@
 /*
- * The processes of one task in the process table: its supervisor, and its tree (membership.ts says which processes are in it). Every pid is
- * checked again, with the start time that goes with it, right before a signal. Out of reach are other users' processes, and those that went
- * to a new session and also wiped their environment.
+ * The processes of one task in the process table: its supervisor, and its tree (membership.ts says which processes are
+ * in it). Every pid is checked again, with the start time that goes with it, right before a signal. Out of reach are
+ * other users' processes, and those that went to a new session and also wiped their environment.
  */
 import { setTimeout } from 'node:timers/promises';
 import { systemCode } from '../../util/system-error.js';
@@ -87,7 +87,10 @@ export class ProcessTree {
     if (!Number.isNaN(until)) this.#heldUntil = until;
   }
 
-  /** Waits for the end of a supervisor that has nothing left to do, for a quarter of a second at most; answers whether it ended. */
+  /**
+   * Waits for the end of a supervisor that has nothing left to do, for a quarter of a second at most; answers whether
+   * it ended.
+   */
   async endsSoon(): Promise<boolean> {
     for (let pause = 1; pause <= LONGEST_PAUSE_MS; pause *= 2) {
       if (!(await this.supervisorLives())) return true;
@@ -105,7 +108,10 @@ export class ProcessTree {
     return true;
   }
 
-  /** Whether provably nothing of the task is left. While it is being stopped, this process and its ancestors do not count. */
+  /**
+   * Whether provably nothing of the task is left. While it is being stopped, this process and its ancestors do not
+   * count.
+   */
   async isGone(isStopping: boolean): Promise<boolean> {
     const { members, uncertain, own, isComplete } = await this.#scan();
     const left = [...members, ...uncertain].filter((row) => !(isStopping && own.has(row.pid)));
@@ -156,14 +162,19 @@ export class ProcessTree {
     return (await this.#hasWitness(tree)) ? membershipOf(snapshot, { ...question, isSessionOurs: true }) : tree;
   }
 
-  /** Asked once the supervisor is known not to live. Without arguments the leader may be the supervisor, on its way out. */
+  /**
+   * Asked once the supervisor is known not to live. Without arguments the leader may be the supervisor, on its way out.
+   */
   async #isLedByStranger({ rows }: Snapshot): Promise<boolean> {
     const leader = this.pid === null ? undefined : rows.get(this.pid);
     if (!leader || (await this.#table.commandLine(leader.pid)) === undefined) return false;
     return (await this.#table.row(leader.pid))?.start === leader.start;
   }
 
-  /** Whether a process that is provably the task's lives in the session: a member, or one that prints to the task's output. */
+  /**
+   * Whether a process that is provably the task's lives in the session: a member, or one that prints to the task's
+   * output.
+   */
   async #hasWitness({ members, uncertain }: Membership): Promise<boolean> {
     if (uncertain.length === 0) return false;
     for (const row of members) {
@@ -187,8 +198,8 @@ export class ProcessTree {
   }
 
   /**
-   * Signals the supervisor's group, all of it in one moment. `false`: not as a group, because there is no supervisor, so that a group of its
-   * name is a stranger's, or because this process or an ancestor is in it.
+   * Signals the supervisor's group, all of it in one moment. `false`: not as a group, because there is no supervisor,
+   * so that a group of its name is a stranger's, or because this process or an ancestor is in it.
    */
   async signalGroup(...signals: readonly Signal[]): Promise<boolean> {
     if (this.pid === null || (!this.own && (await this.#isInGroup()))) return false;

@@ -1,4 +1,7 @@
-/* Where the supervisor of one task is: whether it lives, whether it can be reached from here, and whether there ever was one. */
+/*
+ * Where the supervisor of one task is: whether it lives, whether it can be reached from here, and whether there ever
+ * was one.
+ */
 import type { Claim, RunFiles } from '../../store/run-files.js';
 import type { ProcessTask } from '../../task/types.js';
 import type { ProcessHost } from '../process-host.js';
@@ -11,7 +14,10 @@ export class SupervisorSearch {
   readonly #tree: ProcessTree;
   readonly #host: ProcessHost;
   readonly #files: RunFiles;
-  /** The supervisor lives in a pid namespace below ours, and was found in our process table: the tree has the pid that it has in ours. */
+  /**
+   * The supervisor lives in a pid namespace below ours, and was found in our process table: the tree has the pid that
+   * it has in ours.
+   */
   #isSighted = false;
   /** The right to run was taken away before any supervisor had it: nothing ran, and nothing will. */
   #isRefused = false;
@@ -39,7 +45,10 @@ export class SupervisorSearch {
     return state === 'seen' && (await this.#sight(task, namespace)) ? 'here' : 'elsewhere';
   }
 
-  /** Looks for the supervisor in a pid namespace below ours. Recorded pids are those of that namespace: only its command line tells. */
+  /**
+   * Looks for the supervisor in a pid namespace below ours. Recorded pids are those of that namespace: only its command
+   * line tells.
+   */
   async #sight(task: ProcessTask, namespace: string): Promise<boolean> {
     const found = await this.#tree.findSupervisor();
     this.#isSighted = found && this.#host.namespaces.of(this.#tree.pid!) === namespace;
@@ -48,8 +57,8 @@ export class SupervisorSearch {
   }
 
   /**
-   * Whether the supervisor lives, wherever its pid was recorded. Where nothing says that it ever began, the right to run is taken away from
-   * it first: a supervisor may have been started and not have come to its first line yet.
+   * Whether the supervisor lives, wherever its pid was recorded. Where nothing says that it ever began, the right to
+   * run is taken away from it first: a supervisor may have been started and not have come to its first line yet.
    */
   async lives(task: ProcessTask): Promise<boolean> {
     if (this.#tree.own || this.#isSighted) return this.#tree.supervisorLives();
@@ -64,22 +73,29 @@ export class SupervisorSearch {
     throw new Error(`the claim of ${task.taskId} in ${this.#host.files.runFolder.path} comes and goes`);
   }
 
-  /** Takes the right to run from a supervisor that may still come. A look that changes nothing cannot, and says what an owner would find. */
+  /**
+   * Takes the right to run from a supervisor that may still come. A look that changes nothing cannot, and says what an
+   * owner would find.
+   */
   async #refuse(): Promise<boolean> {
     return this.#host.isReadOnly || (await this.#files.claimVoid());
   }
 
   /**
-   * Whether nothing of the task ever ran. It would run twice if this were said wrongly: with a pid on record its supervisor was born, and a
-   * claim that is not there may have been deleted, with its folder or alone.
+   * Whether nothing of the task ever ran. It would run twice if this were said wrongly: with a pid on record its
+   * supervisor was born, and a claim that is not there may have been deleted, with its folder or alone.
    */
   async neverBegan(task: ProcessTask, where: Whereabouts): Promise<boolean> {
     if (task.details.pid !== null) return false;
-    // After a restart of the machine no supervisor is left to refuse; a claim that is not there may be one that the disk forgot.
+    // After a restart of the machine no supervisor is left to refuse; a claim that is not there may be one that the
+    // disk forgot.
     return this.#isRefused || (where === 'perished' && (await this.#files.readClaim()) === 'void');
   }
 
-  /** Our supervisor was refused the right to run. Where another one has it, left over from a launch that was cut short, that one counts. */
+  /**
+   * Our supervisor was refused the right to run. Where another one has it, left over from a launch that was cut short,
+   * that one counts.
+   */
   async yieldToClaimant(): Promise<void> {
     const claim = await this.#files.readClaim();
     if (typeof claim === 'number' && claim !== this.#tree.pid) this.#tree.yieldTo(claim);

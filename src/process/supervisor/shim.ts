@@ -1,9 +1,10 @@
 /*
- * The supervisor: a few lines of shell between the host and the command. It is a session and group of its own, survives a SIGTERM to
- * that group, and writes down how the command ended, whether or not a host still lives.
+ * The supervisor: a few lines of shell between the host and the command. It is a session and group of its own, survives
+ * a SIGTERM to that group, and writes down how the command ended, whether or not a host still lives.
  *
- * Called as `/bin/sh -c SHIM holdfast <runDir> <taskId> <umask> <argv…>`. It works with positional parameters only: a variable of its
- * own would overwrite one of the same name that the task's environment holds, on its way to the command.
+ * Called as `/bin/sh -c SHIM holdfast <runDir> <taskId> <umask> <argv…>`. It works with positional parameters only: a
+ * variable of its own would overwrite one of the same name that the task's environment holds, on its way to the
+ * command.
  */
 
 /** The supervisor's `$0`; its command line is how a supervisor is told from a stranger with a recycled pid. */
@@ -18,18 +19,21 @@ export const SHELL = '/bin/sh';
 export const TRIES_WITHOUT_FOLDER = 60;
 
 /*
- * - Options and functions that the environment may bring along (bash reads both) are undone first, unheard.
- * - The signals get a handler, not "ignore": handlers are reset at exec, so the command begins with the default dispositions. They are all
- *   that end a process by default and can be caught, but for those that tell of a fault of its own (where a handler would be called for
- *   ever) and the real-time ones. The last three, SIGSTKFLT being 16, are not
- *   known to every system or shell: `command` keeps an unknown one from ending the shell.
+ * - Options and functions that the environment may bring along (bash reads both) are undone first, with their messages
+ *   discarded.
+ * - The signals get a handler, not "ignore": handlers are reset at exec, so the command begins with the default
+ *   dispositions. They are all that end a process by default and can be caught, but for those that tell of a fault of
+ *   its own (where a handler would be called for ever) and the real-time ones. The last three, SIGSTKFLT being 16, are
+ *   not known to every system or shell: `command` keeps an unknown one from ending the shell.
  * - The shell's own messages stay out of the output; descriptor 3 keeps the way to it for the command.
- * - `set -C` makes the creation of `.pid` exclusive: whoever creates it has the right to run.
+ * - `set -C` makes the creation of `.pid` exclusive: the process that creates it has the right to run.
  * - `exec` looks for a program only: no builtin of the shell can take the command's place.
- * - From there on `$1` is the folder, `$2` the exit record, `$3` the exit code, `$4` the number of tries in a row without a folder.
- * - A link or a FIFO that a task put in the place of its exit record is removed: writing to it would lose the code, or block for ever.
- * - A full disk, or a folder that cannot be reached for a while, delays the exit code and does not lose it. Only a folder that is not there
- *   for a minute of tries is taken for deleted.
+ * - From there on `$1` is the folder, `$2` the exit record, `$3` the exit code, `$4` the number of tries in a row
+ *   without a folder.
+ * - A link or a FIFO that a task put in the place of its exit record is removed: writing to it would lose the code, or
+ *   block for ever.
+ * - A full disk, or a folder that cannot be reached for a while, delays the exit code and does not lose it. Only a
+ *   folder that is not there for a minute of tries is taken for deleted.
  */
 export const SHIM = `{ set +eux; unset -f command echo rm sleep umask; trap : HUP INT QUIT ABRT ALRM PIPE PROF TERM USR1 USR2 VTALRM XCPU XFSZ; command trap : 16 IO PWR; } 2>/dev/null
 exec 3>&2 2>/dev/null

@@ -27,7 +27,10 @@ export interface SpawnRequest {
   onEnd(end: SeenEnd): void;
 }
 
-/** Creates the child. Its handle does not hold this process. Answers its pid, or throws an error whose message says why there is none. */
+/**
+ * Creates the child. Its handle does not hold this process. Answers its pid, or throws an error whose message says why
+ * there is none.
+ */
 export async function spawnWithOutput(request: SpawnRequest): Promise<number> {
   const file = await request.output.openToAppend();
   try {
@@ -53,7 +56,9 @@ function begun(child: ChildProcess, { onBegin, onEnd }: SpawnRequest): Promise<n
   });
 }
 
-/** The host's environment and the task's own variables; `undefined` removes one. The marks are set whatever these say. */
+/**
+ * The host's environment and the task's own variables; `undefined` removes one. The marks are set whatever these say.
+ */
 export function environment(input: ProcessInput | undefined, mark: string): NodeJS.ProcessEnv {
   const env: NodeJS.ProcessEnv = Object.assign(Object.create(null), input?.inheritEnv === false ? {} : process.env);
   for (const [name, value] of Object.entries(input?.env ?? {})) {
@@ -65,8 +70,9 @@ export function environment(input: ProcessInput | undefined, mark: string): Node
 }
 
 /**
- * The host's umask, for the command's files. `process.umask()` sets it to 0 for a moment, in which any thread of the host could create a
- * file with write permission for all users: so it is only called where the system does not tell otherwise.
+ * The host's umask, for the command's files. `process.umask()` sets it to 0 for a moment, in which any thread of the
+ * host could create a file with write permission for all users: so it is only called where the system does not tell
+ * otherwise.
  */
 export function currentUmask(): string {
   const told = process.platform === 'linux' ? /^Umask:\s*([0-7]+)$/m.exec(ownStatus())?.[1] : undefined;

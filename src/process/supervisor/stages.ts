@@ -1,7 +1,7 @@
 /*
- * The stages of a stop. Each reaches the supervisor's group in one moment, where there is one, and the other processes of the tree one by
- * one, scanning again for those that were born or left the group meanwhile. Where this process itself is in the group, all are signalled one
- * by one, and it and its ancestors are left out.
+ * The stages of a stop. Each reaches the supervisor's group in one moment, where there is one, and the other processes
+ * of the tree one by one, scanning again for those that were born or left the group meanwhile. Where this process
+ * itself is in the group, all are signalled one by one, and it and its ancestors are left out.
  */
 import type { Clock } from '../../clock.js';
 import { Slices } from '../../util/slices.js';
@@ -15,7 +15,8 @@ const ROUNDS_MS = 5_000;
 export async function terminate(tree: ProcessTree, clock: Clock): Promise<void> {
   const asked = new Set<string>();
   const slices = new Slices(clock);
-  // Twice, for processes that left the group while the first scan went on. Not more often: later ones may be there to clean up.
+  // Twice, for processes that left the group while the first scan went on. Not more often: later ones may be there to
+  // clean up.
   let group = await tree.signalGroup('SIGTERM', 'SIGCONT');
   for (const round of [1, 2]) {
     if (round === 2) group &&= await tree.supervisorLives();
@@ -30,8 +31,8 @@ export async function terminate(tree: ProcessTree, clock: Clock): Promise<void> 
 }
 
 /**
- * Ends all processes but the supervisor, until a scan finds no new one. The supervisor stands still meanwhile, and with it its group, so that
- * nothing is born there any more; then it may write down how the command ended.
+ * Ends all processes but the supervisor, until a scan finds no new one. The supervisor stands still meanwhile, and with
+ * it its group, so that nothing is born there any more; then it may write down how the command ended.
  */
 export async function kill(tree: ProcessTree, clock: Clock): Promise<void> {
   const supervised = (await tree.signalGroup('SIGSTOP')) || (await tree.signalSupervisor('SIGSTOP'));

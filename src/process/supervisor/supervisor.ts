@@ -1,4 +1,7 @@
-/* What a process task needs of its supervisor. One implementation runs on POSIX systems, the other where there are no sessions (Windows). */
+/*
+ * What a process task needs of its supervisor. One implementation runs on POSIX systems, the other where there are no
+ * sessions (Windows).
+ */
 import type { ProcessTask } from '../../task/types.js';
 import type { HeldOutput } from '../held-output.js';
 import type { ProcessInput } from '../process-spec.js';

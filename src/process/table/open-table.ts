@@ -11,7 +11,10 @@ export function openProcessTable(runDir: string, clock: Clock): ProcessTable {
   return isProcOurs() ? new ProcTable(runDir, clock) : blindTable;
 }
 
-/** A /proc that is missing, or mounted for another pid namespace, counts other pids than the ones that signals are sent to. */
+/**
+ * A /proc that is missing, or mounted for another pid namespace, counts other pids than the ones that signals are sent
+ * to.
+ */
 function isProcOurs(): boolean {
   try {
     return Number(readlinkSync('/proc/self')) === process.pid;
@@ -21,7 +24,10 @@ function isProcOurs(): boolean {
   }
 }
 
-/** Sees nothing, so that nothing is believed and nothing is signalled because of it. What is left are our own children and their groups. */
+/**
+ * Sees nothing, so that nothing is believed and nothing is signalled because of it. What is left are our own children
+ * and their groups.
+ */
 const blindTable: ProcessTable = {
   snapshot: async () => new Snapshot([]),
   row: () => undefined,

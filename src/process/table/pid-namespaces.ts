@@ -1,7 +1,8 @@
 /*
- * What can be told of another pid namespace of this kernel. A namespace sees its own processes and those of the namespaces below it, and the
- * initial one sees them all: there, a namespace that nobody is in is gone, and everybody who ever was in it. (Its first process lives as long
- * as any other of it, so a list of processes cannot be too old to show it.)
+ * What can be told of another pid namespace of this kernel. A namespace sees its own processes and those of the
+ * namespaces below it, and the initial one sees them all: seen from there, a namespace without processes is gone, and
+ * so is every process that ever was in it. (Its first process lives as long as any other of it, so a list of processes
+ * cannot be too old to show it.)
  */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import type { Clock } from '../../clock.js';
@@ -12,7 +13,10 @@ import { systemCode } from '../../util/system-error.js';
 /** The kernel gives the initial namespace this number, always. */
 export const INITIAL_NAMESPACE = 'pid:[4026531836]';
 
-/** `gone`: with all its processes. `seen`: some of its processes are in our process table. `unknown`: it may live where we cannot see. */
+/**
+ * `gone`: with all its processes. `seen`: some of its processes are in our process table. `unknown`: it may live where
+ * we cannot see.
+ */
 export type NamespaceState = 'gone' | 'seen' | 'unknown';
 
 const ended = ['ENOENT', 'ESRCH'];
@@ -23,7 +27,7 @@ export class PidNamespaces {
   readonly #root: string;
   readonly #scan = shareRuns(() => this.#read());
   #seen: ReadonlySet<string> = new Set();
-  /** Whether of everybody it could be told that they were in none but those seen. */
+  /** Whether the namespace of every process could be read. */
   #isComplete = false;
 
   /** `own`: the namespace of this process, as its identity names it. `root` is for tests. */
@@ -48,7 +52,7 @@ export class PidNamespaces {
       return readlinkSync(`${this.#root}/${pid}/ns/pid`);
     } catch (error) {
       if (ended.includes(systemCode(error) ?? '')) return undefined;
-      // Whose pid is the same here and in its own namespace only has the one, and is in ours.
+      // A process with only one pid is in our own namespace.
       return this.#hasOnePid(pid) ? this.#own : null;
     }
   }

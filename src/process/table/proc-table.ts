@@ -15,15 +15,16 @@ const ENVIRON_BYTES = 128 * 1024;
 /** Enough, unless processes are born faster than they can be read. */
 const MAX_PASSES = 100;
 /**
- * Who begins another program is waited for: that takes microseconds, on a busy machine until its next turn, and on one that stands still
- * for a moment as long as that. Whoever shows nothing for so long hangs, in its end for instance.
+ * A process between two programs is waited for: an exec takes microseconds, on a busy machine until its next turn, and
+ * on one that stands still for a moment as long as that. A process that shows nothing for so long hangs, for instance
+ * in its end.
  */
 const PAUSE_MS = 1;
 const MAX_PAUSES = 2_000;
 /** The process whose children are the kernel's own threads. */
 const KERNEL = 2;
 
-/** It ended meanwhile, or belongs to somebody else: not ours to see. */
+/** The process ended meanwhile, or is another user's: not ours to see. */
 const invisible = ['ENOENT', 'ESRCH', 'EACCES', 'EPERM'];
 
 /** For tests: a process that is held between two programs cannot be had. */
@@ -42,7 +43,7 @@ export class ProcTable implements ProcessTable {
   readonly #mark: Buffer;
   readonly #scan: () => Promise<void>;
   readonly #source: ProcSource;
-  /** Those who were waited for in vain: once is enough. */
+  /** Processes that were waited for in vain: once is enough. */
   #hanging: ReadonlySet<string> = new Set();
   #latest = new Snapshot([]);
   #buffer = Buffer.allocUnsafe(ENVIRON_BYTES);
@@ -103,13 +104,14 @@ export class ProcTable implements ProcessTable {
       // Seconds with two decimals; a tick is a hundredth of a second wherever Node runs.
       return Math.round(Number.parseFloat(readFileSync('/proc/uptime', 'latin1')) * 100);
     } catch {
-      return Number.NaN; // too many open files, say: then starts are not compared, and fewer processes are believed to be ours
+      // Too many open files, say: then starts are not compared, and fewer processes are believed to be ours.
+      return Number.NaN;
     }
   }
 
   /**
-   * A list of processes is old before it is read: one that ends in between may have left a child that is not on it. So they are listed
-   * again, and whoever is new is read, until nobody is.
+   * A list of processes is old before it is read: one that ends in between may have left a child that is not on it. So
+   * they are listed again, and the new ones are read, until there are none.
    */
   async #read(): Promise<Snapshot> {
     const slices = new Slices(this.#clock);
@@ -121,7 +123,8 @@ export class ProcTable implements ProcessTable {
       for (const pid of pids) {
         await slices.pause();
         const row = this.row(pid);
-        // The environment after the start time: should the pid change hands in between, the start time is the one that no longer fits.
+        // The environment after the start time: should the pid change hands in between, the start time is the one that
+        // no longer fits.
         const environ = row && this.#environ(row);
         if (row) rows.set(pid, { ...row, taskId: environ ? this.#taskIn(environ) : undefined });
         else rows.delete(pid);
@@ -137,7 +140,10 @@ export class ProcTable implements ProcessTable {
     return new Snapshot(rows.values(), untold.length === 0);
   }
 
-  /** `null`: not yet. Who begins another program has neither arguments nor environment for a moment; the kernel's own threads never have. */
+  /**
+   * `null`: not yet. A process that begins another program has neither arguments nor environment for a moment; the
+   * kernel's own threads never have.
+   */
   #environ({ pid, ppid }: ProcessRow): Buffer | undefined | null {
     const read = () => this.#file(pid, 'environ', Number.POSITIVE_INFINITY);
     const environ = read();

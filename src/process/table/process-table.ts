@@ -42,10 +42,10 @@ export interface ProcessTable {
   now(): number;
 }
 
-/** Many processes, and who belongs where. */
+/** Many processes, and which session, group and task each belongs to. */
 export class Snapshot {
   readonly rows = new Map<number, ProcessRow>();
-  /** Whether of each it could be told whose it is. */
+  /** Whether of each it could be told which task it belongs to. */
   readonly isComplete: boolean;
   readonly #near = new Map<number, ProcessRow[]>();
   readonly #marked = new Map<string, ProcessRow[]>();

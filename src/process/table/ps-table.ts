@@ -13,9 +13,9 @@ const line = /^\s*(\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s+(\S+)\s+(\S+\s+\S+\s+\d+\s+[\d
 const ancestorsIn = new RegExp(`(?:^|\\s)${ANCESTORS_VARIABLE}=(\\S+)`);
 
 /**
- * The process table by way of `ps`, for systems without /proc. Written for macOS and the BSDs and never run there; what it parses was
- * tried with the ps of Linux. A start has the precision of a second, and macOS does not say which session a process belongs to: there its
- * group stands for it. A mark is also seen where it is only part of a command line.
+ * The process table by way of `ps`, for systems without /proc. Written for macOS and the BSDs and never run there; what
+ * it parses was tried with the ps of Linux. A start has the precision of a second, and macOS does not say which session
+ * a process belongs to: there its group stands for it. A mark is also seen where it is only part of a command line.
  */
 export class PsTable implements ProcessTable {
   readonly #marks: MarkReader;

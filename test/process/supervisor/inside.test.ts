@@ -1,4 +1,7 @@
-/* A host inside the tree of one of its own tasks: it stops and freezes that task, and neither itself nor who is between them. */
+/*
+ * A host inside the tree of one of its own tasks: it stops and freezes that task, and neither itself nor the processes
+ * between them.
+ */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -37,7 +40,9 @@ const INNER = `
   while (!existsSync(side + '/end')) await pause(10);
 `;
 
-/** A first host launches the task that starts the inner host, and is killed. Resolves with what that says of the task. */
+/**
+ * A first host launches the task that starts the inner host, and is killed. Resolves with what that says of the task.
+ */
 async function told(command: (inner: string) => string, act: 'stop' | 'write', maxOutputBytes?: number) {
   const [directory, side] = [tempDirectory('holdfast-inside-'), tempDirectory('holdfast-side-')];
   killAllAfterwards(directory);
@@ -93,7 +98,7 @@ describe('a host that one of its own tasks started', () => {
 });
 
 describe('the stages of a stop, where this process is in the tree', () => {
-  /** This process is in the session of a supervisor that is its ancestor; somebody else is, too. */
+  /** This process is in the session of a supervisor that is its ancestor; another process is, too. */
   async function around() {
     const victim = spawned('sleep', ['600'], { detached: true });
     const row = (pid: number, ppid: number): ProcessRow => ({
@@ -139,7 +144,7 @@ describe('the stages of a stop, where this process is in the tree', () => {
     }
   });
 
-  it('are over when nobody but them is left, who are work all the same until a stop', async () => {
+  it('are over when only they are left, and are work all the same until a stop', async () => {
     const { work, leave } = await around();
     expect([await work.isGone(false), await work.isGone(true)]).toEqual([false, false]);
     leave();

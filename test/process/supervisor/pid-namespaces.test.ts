@@ -29,8 +29,8 @@ const state = (rows: Parameters<typeof table>[0], own = INITIAL_NAMESPACE, asked
   new PidNamespaces(own, systemClock, table(rows)).state(asked);
 
 it.each([
-  ['nobody is in it', { 1: init, 7: init }, 'gone'],
-  ['somebody is in it', { 1: init, 7: { ns: other } }, 'seen'],
+  ['no process is in it', { 1: init, 7: init }, 'gone'],
+  ['a process is in it', { 1: init, 7: { ns: other } }, 'seen'],
   ['one of another user is in our own', { 1: init, 7: { status: 'Name:\tx\nNSpid:\t7\n' } }, 'gone'],
   ['one of another user may be in it', { 1: init, 7: { status: 'NSpid:\t7\t1\n' } }, 'unknown'],
   ['nothing is known of one', { 1: init, 7: {} }, 'unknown'],
@@ -39,7 +39,7 @@ it.each([
   expect(await state(rows)).toBe(expected);
 });
 
-it('from any other namespace only those below can be seen, and nobody called gone', async () => {
+it('from any other namespace only those below can be seen, and none is called gone', async () => {
   const own = 'pid:[4026532002]';
   expect(await state({ 1: { ns: own } }, own)).toBe('unknown');
   expect(await state({ 1: { ns: own }, 7: { ns: other } }, own)).toBe('seen');

@@ -126,7 +126,8 @@ describe.each(shells)('the shim in %s', (path) => {
     const exited = once(child, 'exit');
     await until(() => {
       const children = spawnSync('ps', ['-o', 'args=', '--ppid', `${child.pid}`], { encoding: 'utf8' }).stdout;
-      // The subshell on its way there has the supervisor's own command line, which ends like this, and may swallow the signal.
+      // The subshell on its way there has the supervisor's own command line, which ends like this, and may swallow the
+      // signal.
       return children.trim() === 'sleep 60';
     });
     process.kill(-child.pid!, signal);

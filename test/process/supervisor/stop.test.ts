@@ -12,7 +12,10 @@ import { FakeClock } from '../../helpers/clock.js';
 import { isAlive, ProcessLab, spawned, stateOf, stopping } from '../../helpers/process.js';
 import { until } from '../../helpers/wait.js';
 
-/** Stopped as the manager does it: asked once, and from then on killed again and again until the probe says that it ended. */
+/**
+ * Stopped as the manager does it: asked once, and from then on killed again and again until the probe says that it
+ * ended.
+ */
 async function stop(lab: ProcessLab, running: ProcessTask, ...stages: ('terminate' | 'kill')[]) {
   const task = stopping(running);
   for (const stage of stages) await lab.stop(task, stage);

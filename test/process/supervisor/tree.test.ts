@@ -46,7 +46,7 @@ describe('the tree of a task', () => {
     expect(membersOf(snapshot, question)).toEqual([100, 101, 102, 103]);
   });
 
-  it('is only the marked, once nobody knows whose the session is', () => {
+  it('is only the marked, once it cannot be told whose the session is', () => {
     expect(membersOf(snapshot, { ...unsure })).toEqual([103]);
     expect(membersOf(snapshot, { ...unsure, supervisor: null })).toEqual([103]);
   });
@@ -63,7 +63,7 @@ describe('the tree of a task', () => {
     expect(membersOf(snapshot, { ...unsure, heldUntil: 50 })).toEqual([103]);
   });
 
-  it('may hold who is left in a session whose leader is gone, and nobody of a session that a stranger leads', () => {
+  it('may hold what is left in a session whose leader is gone, and nothing of a session that a stranger leads', () => {
     const { uncertain } = membershipOf(snapshot, unsure);
     expect(pids(uncertain)).toEqual([100, 101, 102]);
     expect(membershipOf(snapshot, { ...unsure, isLedByStranger: true }).uncertain).toEqual([]);
@@ -72,7 +72,8 @@ describe('the tree of a task', () => {
   });
 
   it('never holds a stranger, whatever the process table', () => {
-    // Strangers: another session, no mark. With an unverified supervisor also its session, as far as it began after the end.
+    // Strangers: another session, no mark. With an unverified supervisor also its session, as far as it began after the
+    // end.
     const some = fc.record({
       pid: fc.integer({ min: 2, max: 30 }),
       ppid: fc.integer({ min: 0, max: 30 }),
@@ -157,7 +158,7 @@ describe.each<[string, (runDir: string) => ProcessTable]>([
     expect(snapshot.rows.get(process.pid)?.taskId).toBeUndefined();
   });
 
-  it('shows no zombies and nobody who is not there', async () => {
+  it('shows no zombies and no process that is not there', async () => {
     const lab = new ProcessLab();
     const table = open(lab.layout.runDir);
     const shell = spawned('/bin/sh', ['-c', 'sleep 0 & exec sleep 60']);
@@ -197,7 +198,7 @@ describe.each<[string, (runDir: string) => ProcessTable]>([
   });
 });
 
-it('somebody who goes from process to process is in every snapshot', async () => {
+it('a program that goes from process to process is in every snapshot', async () => {
   const lab = new ProcessLab();
   const { directory, runDir } = lab.layout;
   // Each leaves a child in a new session and ends: a list of processes is old before it is read.
@@ -214,9 +215,9 @@ it('somebody who goes from process to process is in every snapshot', async () =>
   expect(missed).toBeLessThanOrEqual(1);
 });
 
-describe('somebody between two programs, who shows neither arguments nor environment', () => {
+describe('a process between two programs, which shows neither arguments nor environment', () => {
   const MARKED = 7;
-  /** A process table of files: nobody real can be held there. `onPause` is told how often was waited. */
+  /** A process table of files: no real process can be held there. `onPause` is told how often was waited. */
   function held(onPause: (pauses: number) => void) {
     const [root, runDir] = [tempDirectory(), '/somewhere/.run'];
     mkdirSync(join(root, `${MARKED}`));

@@ -1,4 +1,7 @@
-/* Work that nothing marks, and whose supervisor is gone: what may be the task's is not called gone, and what is not provably its is not signalled. */
+/*
+ * Work that nothing marks, and whose supervisor is gone: what may be the task's is not called gone, and what is not
+ * provably its is not signalled.
+ */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -9,7 +12,10 @@ import { until } from '../../helpers/wait.js';
 const old = (task: ProcessTask): ProcessTask => ({ ...task, startedAt: 0 });
 const numberIn = (path: string) => existsSync(path) && Number(readFileSync(path, 'utf8'));
 
-/** A task whose command has no mark and no supervisor any more, with the command's pid. `seen` is called while the supervisor still lives. */
+/**
+ * A task whose command has no mark and no supervisor any more, with the command's pid. `seen` is called while the
+ * supervisor still lives.
+ */
 async function orphaned(lab: ProcessLab, redirect: string, seen: (task: ProcessTask) => unknown = () => undefined) {
   const file = join(lab.layout.directory, 'command');
   const script = `echo $$ >${file}; exec sleep 600 ${redirect}`;
