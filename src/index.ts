@@ -6,7 +6,7 @@ export type { ImportReport } from './legacy/import.js';
 export { parseTaskRecord } from './legacy/parser.js';
 export type { LegacyShape } from './legacy/types.js';
 export type { PruneOptions } from './lifecycle/retention.js';
-export type { StopOptions } from './lifecycle/stopping.js';
+export type { StopOptions } from './lifecycle/task/stopping.js';
 export type { WaitOptions } from './lifecycle/waits.js';
 export type { CloseOptions, ManagerStatus } from './manager.js';
 export { BackgroundTaskManager } from './manager.js';

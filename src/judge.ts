@@ -4,8 +4,8 @@
  * led to it, so that a record which still is as it was read vouches for what was seen beside it.
  */
 import { systemClock } from './clock.js';
-import type { Outcome } from './lifecycle/entry.js';
-import { settled } from './lifecycle/settlement.js';
+import { ended } from './lifecycle/decide/ended.js';
+import type { Outcome } from './lifecycle/decide/finding.js';
 import { createProcessLook, type ProcessLook } from './process/process-kind.js';
 import { ownIdentity } from './store/identity.js';
 import type { StoreReader } from './store/reader.js';
@@ -50,7 +50,7 @@ async function judgeRecord(
   if (!now || isTerminalStatus(now.status)) return now;
   // Begun anew: what was seen was the end of something else.
   if (now.startedAt !== record.startedAt || now.attempt !== record.attempt) return now;
-  return settled(now, outcome, false);
+  return ended(now, outcome, false);
 }
 
 /** `undefined`: it goes on, or nobody here can tell. */

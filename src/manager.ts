@@ -4,18 +4,18 @@ import { type BackgroundTaskEvents, EventHub, type ReconcileReport } from './eve
 import type { DeliveryEntry, HookDefinition } from './hooks/types.js';
 import { createParser } from './legacy/parser.js';
 import { callOptions } from './lifecycle/call-options.js';
+import { Calls } from './lifecycle/calls.js';
 import { Closing } from './lifecycle/closing.js';
-import { Core } from './lifecycle/core.js';
-import { Engine } from './lifecycle/engine.js';
-import { Ledger } from './lifecycle/ledger.js';
-import { Operations } from './lifecycle/operations.js';
+import { toTaskError } from './lifecycle/failures.js';
+import { Lifetime } from './lifecycle/lifetime.js';
+import { Parts } from './lifecycle/parts.js';
 import type { PruneOptions } from './lifecycle/retention.js';
-import type { StopOptions } from './lifecycle/stopping.js';
-import { TaskTable } from './lifecycle/table.js';
+import type { StopOptions } from './lifecycle/task/stopping.js';
+import type { Task as TaskActor } from './lifecycle/task/task.js';
 import { Holder, type WaitOptions, Waits } from './lifecycle/waits.js';
-import { type OpenOptions, parseOptions } from './options.js';
+import { type OpenOptions, parseOptions, type Settings } from './options.js';
 import type { OutputWindow, ReadOutputOptions } from './output/types.js';
-import { openFileStore } from './store/file-store.js';
+import { type FileStore, openFileStore } from './store/file-store.js';
 import { checkOptions, type TaskFilter } from './task/filter.js';
 import { taskIdOf } from './task/id.js';
 import type { AnyTaskKind, KindName, SameTask, Task, TaskNamed } from './task/kind.js';
@@ -51,6 +51,38 @@ function lostDirectory({ owner, how }: Loss): BackgroundTaskError {
   return new BackgroundTaskError('OWNERSHIP_LOST', `${how}: this manager writes nothing any more`, { owner });
 }
 
+/** The directory was lost, perhaps before there is a manager to tell. */
+class Losses {
+  first: Loss | undefined;
+  #listener: ((loss: Loss) => void) | undefined;
+
+  add(loss: Loss): void {
+    this.first ??= loss;
+    this.#listener?.(loss);
+  }
+
+  /** Called at once where it was lost already. */
+  whenLost(listener: (loss: Loss) => void): void {
+    this.#listener = listener;
+    if (this.first) listener(this.first);
+  }
+}
+
+function openStore(settings: Settings, clock: Clock, hub: EventHub, losses: Losses): Promise<FileStore> {
+  const { directory, fsync, foreignOwnerTimeoutMs, waitForOwnerMs, signal } = settings;
+  return openFileStore({
+    directory,
+    fsync,
+    foreignOwnerTimeoutMs,
+    waitForOwnerMs,
+    signal,
+    clock,
+    parse: createParser(settings.legacyShapes),
+    onFenced: (owner, how) => losses.add({ owner, how }),
+    onError: (error) => hub.emit('error', { error }),
+  });
+}
+
 type AnyEvent<E> = { [N in keyof E]: [event: N, payload: E[N]] }[keyof E];
 
 /** `BackgroundTaskManager.open` with a clock of one's own, for tests. Not part of the package. */
@@ -67,25 +99,23 @@ export let openWith: <const Kinds extends readonly AnyTaskKind[] = readonly []>(
  * over. A pending `waitFor…`, `followOutput`, `stop…` or `close` holds the process; nothing else of the manager's does.
  */
 export class BackgroundTaskManager<K extends AnyTaskKind = never> implements AsyncDisposable {
-  readonly #core: Core;
-  readonly #engine: Engine;
-  readonly #operations: Operations;
+  readonly #parts: Parts;
+  readonly #calls: Calls;
   readonly #hub: EventHub;
   readonly #holder: Holder;
   readonly #closing: Closing;
 
-  private constructor(core: Core, engine: Engine, hub: EventHub, holder: Holder) {
-    if (!(core instanceof Core)) {
+  private constructor(parts: Parts, hub: EventHub, holder: Holder) {
+    if (!(parts instanceof Parts)) {
       const message =
         'expected BackgroundTaskManager.open(options), which makes a manager, got new BackgroundTaskManager';
       throw new BackgroundTaskError('INVALID_OPTIONS', message);
     }
-    this.#core = core;
-    this.#engine = engine;
+    this.#parts = parts;
     this.#hub = hub;
     this.#holder = holder;
-    this.#operations = new Operations(core, engine);
-    this.#closing = new Closing(core, engine);
+    this.#calls = new Calls(parts);
+    this.#closing = new Closing(parts);
   }
 
   /**
@@ -107,71 +137,59 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
 
   static async #open(options: OpenOptions<readonly AnyTaskKind[]>, clock: Clock): Promise<BackgroundTaskManager<any>> {
     const settings = parseOptions(options);
+    settings.signal?.throwIfAborted();
     const hub = new EventHub();
     hub.hold();
     const holder = new Holder();
-    const { directory, fsync, foreignOwnerTimeoutMs, waitForOwnerMs, signal } = settings;
-    signal?.throwIfAborted();
-    let manager: BackgroundTaskManager<any> | undefined;
-    // The directory may be taken over while it is being opened.
-    let fence: Loss | undefined;
-    const store = await holder.while(
-      openFileStore({
-        directory,
-        fsync,
-        foreignOwnerTimeoutMs,
-        waitForOwnerMs,
-        signal,
-        clock,
-        parse: createParser(settings.legacyShapes),
-        onFenced: (owner, how) => {
-          fence = { owner, how };
-          if (manager) manager.#fenced(fence);
-        },
-        onError: (error) => hub.emit('error', { error }),
-      }),
-    );
-    const waits = new Waits(clock, holder);
-    const table = new TaskTable();
-    const ledger = new Ledger(store, clock, {
-      written: (entry) => table.changed(entry),
-      announced: (entry) => waits.notify(entry.taskId),
+    const lifetime = new Lifetime((error, taskId) => {
+      const told = toTaskError(error, 'STORAGE_FAILED', taskId);
+      hub.emit('error', taskId === undefined ? { error: told } : { error: told, taskId });
     });
-    const core = new Core({ settings, clock, store, table, ledger, waits }, hub);
+    const losses = new Losses();
+    const store = await holder.while(openStore(settings, clock, hub, losses));
+    const waits = new Waits(clock, holder);
+    let manager: BackgroundTaskManager<any> | undefined;
     try {
-      manager = new BackgroundTaskManager(core, new Engine(core), hub, holder);
-      if (fence) manager.#fenced(fence);
-      await holder.while(manager.#start());
-      manager.#assertOpen();
+      const opening = new BackgroundTaskManager(
+        new Parts({ settings, clock, store, hub, waits, lifetime }),
+        hub,
+        holder,
+      );
+      manager = opening;
+      losses.whenLost((loss) => opening.#fenced(loss));
+      await holder.while(opening.#start());
+      opening.#assertOpen();
     } catch (error) {
       const failed = new BackgroundTaskError('MANAGER_CLOSED', 'the manager could not be opened', { cause: error });
       if (manager) manager.#closing.fence(failed);
-      await core.ledger.close(failed);
+      else lifetime.fence(failed);
       await store.release();
-      throw fence ? lostDirectory(fence) : error;
+      throw losses.first ? lostDirectory(losses.first) : error;
     }
     return manager;
   }
 
   async #start(): Promise<void> {
-    await this.#engine.load();
-    await this.#engine.reconciler.reconcile();
-    this.#engine.queue.begin();
+    const { reconciler, queue } = this.#parts;
+    await this.#parts.load();
+    await reconciler.reconcile();
+    queue.open();
     setImmediate(() => {
-      this.#release().catch((error: unknown) => this.#core.report(error));
+      this.#release().catch((error: unknown) =>
+        this.#hub.emit('error', { error: toTaskError(error, 'STORAGE_FAILED') }),
+      );
     });
   }
 
   /** The host listens by now: events of the first pass first, then the hooks. */
   async #release(): Promise<void> {
     await this.#hub.release();
-    this.#engine.outbox.start();
-    await this.#engine.retention.enforce();
+    this.#parts.outbox.start();
+    await this.#parts.retention.enforce();
   }
 
   #fenced(loss: Loss): void {
-    if (!this.#closing.fence(lostDirectory(loss))) return;
-    this.#core.emit('manager:fenced', { owner: loss.owner });
+    if (this.#closing.fence(lostDirectory(loss))) this.#hub.emit('manager:fenced', { owner: loss.owner });
   }
 
   /**
@@ -186,7 +204,7 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
     spec: { kind: N } & (N extends 'process' ? ProcessSpec : N extends 'function' ? FunctionSpec<R> : SpecNamed<K, N>),
   ): Promise<N extends 'function' ? FunctionTask<R> : TaskNamed<K, N>> {
     this.#assertOpen();
-    const task = await this.#closing.track(this.#engine.registration.register(spec));
+    const task = await this.#parts.registration.register(spec);
     return task as never;
   }
 
@@ -197,7 +215,7 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
   reserveSlot(options?: { group?: string | undefined }): Slot {
     this.#assertOpen();
     const { group } = checkOptions(callOptions.reserveSlot, options, 'reserveSlot');
-    return this.#engine.slots.reserve(group);
+    return this.#parts.shared.slots.reserve(group);
   }
 
   /**
@@ -207,7 +225,7 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
    */
   getTask<T extends TaskRef>(task: T): SameTask<K, T> | undefined {
     this.#assertOpen();
-    return this.#core.table.get(taskIdOf(task))?.view as SameTask<K, T> | undefined;
+    return this.#parts.table.get(taskIdOf(task))?.view as SameTask<K, T> | undefined;
   }
 
   /**
@@ -222,7 +240,7 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
     this.#assertOpen();
     const checked = checkOptions(callOptions.listTasks, filter, 'listTasks');
     const { limit = Number.POSITIVE_INFINITY, after, ...rest } = checked;
-    return this.#core.table.list(rest, limit, after) as never;
+    return this.#parts.table.list(rest, limit, after) as never;
   }
 
   /**
@@ -233,8 +251,8 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
     task: T,
     patch: { description?: string | undefined; metadata?: object | undefined },
   ): Promise<SameTask<K, T>> {
-    const entry = this.#expect(task);
-    return this.#task(this.#operations.update(entry, checkOptions(callOptions.updateTask, patch, 'updateTask')));
+    const actor = this.#expect(task);
+    return this.#task(this.#calls.update(actor, checkOptions(callOptions.updateTask, patch, 'updateTask')));
   }
 
   /**
@@ -245,9 +263,9 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
     task: T,
     options?: WaitOptions & { orWaiting?: boolean | undefined },
   ): Promise<SameTask<K, T>> {
-    const entry = this.#expect(task);
+    const actor = this.#expect(task);
     const checked = checkOptions(callOptions.waitForTask, options, 'waitForTask');
-    return this.#task(this.#operations.waitForTask(entry, checked));
+    return this.#task(this.#calls.waitForTask(actor, checked));
   }
 
   /**
@@ -260,8 +278,8 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
   ): Promise<SameTask<K, T> | undefined> {
     this.#assertOpen();
     const named = checkOptions(callOptions.tasks, { tasks }, 'waitForAny').tasks;
-    const entries = named?.map((task) => this.#expect(task));
-    return this.#operations.waitForAny(entries, checkOptions(callOptions.wait, options, 'waitForAny')) as Promise<
+    const actors = named?.map((task) => this.#expect(task));
+    return this.#calls.waitForAny(actors, checkOptions(callOptions.wait, options, 'waitForAny')) as Promise<
       SameTask<K, T> | undefined
     >;
   }
@@ -272,7 +290,7 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
    */
   async waitForIdle(options?: WaitOptions & { filter?: TaskFilter | undefined }): Promise<boolean> {
     this.#assertOpen();
-    return this.#operations.waitForIdle(checkOptions(callOptions.waitForIdle, options, 'waitForIdle'));
+    return this.#calls.waitForIdle(checkOptions(callOptions.waitForIdle, options, 'waitForIdle'));
   }
 
   /**
@@ -280,10 +298,7 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
    * the foreground is `'detached'` while it is active and `'terminal'` after that. Rejects with a `TimeoutError` when the time is up. Throws `TASK_NOT_FOUND`.
    */
   async waitForRelease(task: TaskRef, options?: WaitOptions): Promise<'detached' | 'detached_by_timeout' | 'terminal'> {
-    return this.#operations.waitForRelease(
-      this.#expect(task),
-      checkOptions(callOptions.wait, options, 'waitForRelease'),
-    );
+    return this.#calls.waitForRelease(this.#expect(task), checkOptions(callOptions.wait, options, 'waitForRelease'));
   }
 
   /**
@@ -291,7 +306,7 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
    * that is detached or has ended stays as it is. Throws `TASK_NOT_FOUND`, `UNKNOWN_KIND`, `RECORD_UNSUPPORTED` or `STORAGE_FAILED`.
    */
   async detachTask<T extends TaskRef>(task: T): Promise<SameTask<K, T>> {
-    return this.#task(this.#engine.foreground.detach(this.#expect(task), false));
+    return this.#task(this.#expect(task).detach(false));
   }
 
   /**
@@ -308,9 +323,9 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
     task: T,
     options?: StopOptions & { abandon?: boolean | undefined },
   ): Promise<SameTask<K, T>> {
-    const entry = this.#expect(task);
+    const actor = this.#expect(task);
     const checked = checkOptions(callOptions.stopTask, options, 'stopTask');
-    return this.#task(this.#holder.while(this.#operations.stop(entry, { ...checked, cause: 'user' })));
+    return this.#task(this.#holder.while(this.#calls.stop(actor, { ...checked, cause: 'user' })));
   }
 
   /**
@@ -321,7 +336,7 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
   async stopAll(options?: StopOptions & { filter?: TaskFilter | undefined }): Promise<readonly Task<K>[]> {
     this.#assertOpen();
     const { filter, ...stop } = checkOptions(callOptions.stopAll, options, 'stopAll');
-    return this.#holder.while(this.#operations.stopAll(filter, { ...stop, cause: 'user' })) as Promise<never>;
+    return this.#holder.while(this.#calls.stopAll(filter, { ...stop, cause: 'user' })) as Promise<never>;
   }
 
   /**
@@ -329,17 +344,17 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
    * `INVALID_INPUT` (the task goes on waiting), `TASK_NOT_FOUND` or `STORAGE_FAILED`.
    */
   async provideInput<T extends TaskRef>(task: T, value: JsonValue): Promise<SameTask<K, T>> {
-    return this.#task(this.#operations.provideInput(this.#expect(task), value));
+    return this.#task(this.#calls.provideInput(this.#expect(task), value));
   }
 
   /** A part of the task's output; at most 64 KiB unless told. A character is never split. No output yet: empty, size 0. Throws `TASK_NOT_FOUND` or `INVALID_SPEC`. */
   async readOutput(task: TaskRef, options?: ReadOutputOptions): Promise<OutputWindow> {
-    return this.#operations.readOutput(this.#expect(task), options);
+    return this.#calls.readOutput(this.#expect(task), options);
   }
 
   /** What the work returned, from the record, or from its own file where it was too large for one. `undefined`: nothing. Throws `TASK_NOT_FOUND`. */
   async readResult(task: TaskRef): Promise<JsonValue | undefined> {
-    return this.#operations.readResult(this.#expect(task));
+    return this.#calls.readResult(this.#expect(task));
   }
 
   /**
@@ -350,9 +365,9 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
     task: TaskRef,
     options?: { offset?: number | undefined; signal?: AbortSignal | undefined },
   ): AsyncGenerator<string, void, undefined> {
-    const entry = this.#expect(task);
+    const actor = this.#expect(task);
     const { offset, signal } = checkOptions(callOptions.followOutput, options, 'followOutput');
-    const chunks = this.#operations.followOutput(entry, offset, signal);
+    const chunks = this.#calls.followOutput(actor, offset, signal);
     try {
       for (
         let next = await this.#holder.while(chunks.next());
@@ -368,7 +383,7 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
   /** Adds a hook, and delivers what tasks on record owe to it. Throws `INVALID_OPTIONS` for a name that is there already. */
   addHook(name: string, hook: HookDefinition<K>): void {
     this.#assertOpen();
-    this.#engine.outbox.addHook(name, hook);
+    this.#parts.outbox.addHook(name, hook);
   }
 
   /**
@@ -376,23 +391,23 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
    * `INVALID_SPEC` (the task has not ended) or `STORAGE_FAILED`.
    */
   async redeliver<T extends TaskRef>(task: T, name?: string): Promise<SameTask<K, T>> {
-    return this.#task(this.#engine.outbox.redeliver(this.#expect(task).taskId, name));
+    return this.#task(this.#parts.outbox.redeliver(this.#expect(task).taskId, name));
   }
 
   /** Withdraws a delivery, also while the task still runs; an attempt under way is aborted. Throws `TASK_NOT_FOUND`, `UNKNOWN_HOOK` or `STORAGE_FAILED`. */
   async skipHook<T extends TaskRef>(task: T, name: string): Promise<SameTask<K, T>> {
-    return this.#task(this.#engine.outbox.skip(this.#expect(task).taskId, name));
+    return this.#task(this.#parts.outbox.skip(this.#expect(task).taskId, name));
   }
 
   /** Says that a delivery arrived: how a `'pull'` hook's debts are paid. Throws `TASK_NOT_FOUND`, `UNKNOWN_HOOK`, `INVALID_SPEC` (the task has not ended) or `STORAGE_FAILED`. */
   async acknowledge<T extends TaskRef>(task: T, name: string): Promise<SameTask<K, T>> {
-    return this.#task(this.#engine.outbox.acknowledge(this.#expect(task).taskId, name));
+    return this.#task(this.#parts.outbox.acknowledge(this.#expect(task).taskId, name));
   }
 
   /** The deliveries of ended tasks, in any state unless one is named. */
   listDeliveries(filter?: { state?: HookState | undefined; name?: string | undefined }): readonly DeliveryEntry<K>[] {
     this.#assertOpen();
-    return this.#operations.listDeliveries(
+    return this.#calls.listDeliveries(
       checkOptions(callOptions.listDeliveries, filter, 'listDeliveries'),
     ) as readonly DeliveryEntry<K>[];
   }
@@ -400,25 +415,26 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
   /** One pass over the active tasks, now. A call during a pass waits for one more, shared by all such callers. One bad task never stops the rest. */
   async reconcile(): Promise<ReconcileReport> {
     this.#assertOpen();
-    return this.#engine.reconciler.reconcile();
+    return this.#parts.reconciler.reconcile();
   }
 
   /** Removes ended tasks and their output, and resolves with their ids; `task:pruned` for each. Throws `INVALID_SPEC`, `INVALID_TASK_ID` or `STORAGE_FAILED`. */
   async pruneTasks(options?: PruneOptions): Promise<readonly string[]> {
     this.#assertOpen();
     const { taskIds, ...rest } = checkOptions(callOptions.pruneTasks, options, 'pruneTasks');
-    return this.#engine.retention.prune({ ...rest, taskIds: taskIds?.map(taskIdOf) });
+    return this.#parts.retention.prune({ ...rest, taskIds: taskIds?.map(taskIdOf) });
   }
 
   /** How the manager stands, from memory. */
   status(): ManagerStatus {
     this.#assertOpen();
-    const { slots, reconciler } = this.#engine;
+    const { shared, reconciler } = this.#parts;
+    const { slots, store } = shared;
     return {
-      ...this.#core.table.counts(),
+      ...this.#parts.table.counts(),
       slots: { used: slots.used, limit: slots.limit },
       lastReconcile: reconciler.last,
-      owner: this.#core.store.owner,
+      owner: store.owner,
     };
   }
 
@@ -472,12 +488,12 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
   }
 
   #assertOpen(): void {
-    this.#closing.assertOpen();
+    this.#parts.lifetime.assertOpen();
   }
 
-  #expect(task: unknown) {
+  #expect(task: unknown): TaskActor {
     this.#assertOpen();
-    return this.#core.table.expect(taskIdOf(task));
+    return this.#parts.table.expect(taskIdOf(task));
   }
 
   async #task<T>(promise: Promise<unknown>): Promise<SameTask<K, T>> {

@@ -4,144 +4,149 @@
  */
 import { delay } from '../clock.js';
 import { BackgroundTaskError } from '../errors.js';
-import type { Core } from './core.js';
-import type { Engine } from './engine.js';
-import type { Entry } from './entry.js';
-import { canStop, type StopOptions } from './stopping.js';
+import type { Parts } from './parts.js';
+import type { StopOptions } from './task/stopping.js';
+import type { Task } from './task/task.js';
 
 /** Work that does not end after its grace was over for so long is left to the next owner: its stop is on record. */
 const LAST_WAIT_MS = 10_000;
 
+export interface EndOptions extends StopOptions {
+  readonly tasks?: 'leave' | 'stop' | undefined;
+}
+
 export class Closing {
-  readonly #core: Core;
-  readonly #engine: Engine;
-  /** Registrations under way: what they launch must be judged like everything else. */
-  readonly #registrations = new Set<Promise<unknown>>();
-  #refusal: BackgroundTaskError | undefined;
+  readonly #parts: Parts;
   #closed: Promise<void> | undefined;
 
-  constructor(core: Core, engine: Engine) {
-    this.#core = core;
-    this.#engine = engine;
+  constructor(parts: Parts) {
+    this.#parts = parts;
   }
 
-  /** Throws `MANAGER_CLOSED` or `OWNERSHIP_LOST`. */
-  assertOpen(): void {
-    if (!this.#refusal) return;
-    const { code, message, owner } = this.#refusal;
-    throw new BackgroundTaskError(code, message, { owner });
-  }
-
-  async track<T>(registration: Promise<T>): Promise<T> {
-    this.#registrations.add(registration);
-    try {
-      return await registration;
-    } finally {
-      this.#registrations.delete(registration);
-    }
-  }
-
-  /** Another manager took over. `false`: this one had ended already. */
+  /**
+   * Another manager owns the directory now, and will judge our tasks: work in this process is told to end, and nothing is written. `false`: this
+   * one had ended already.
+   */
   fence(error: BackgroundTaskError): boolean {
-    if (this.#refusal) return false;
-    this.#refusal = error;
-    this.#engine.fence(error);
+    const { lifetime, table, waits, processes, shared } = this.#parts;
+    if (!lifetime.fence(error)) return false;
+    void this.#quiesce(0);
+    for (const task of table.allActive()) {
+      const over = task.dispose({ cause: 'shutdown', reason: error.message, requestedAt: shared.clock.now() });
+      lifetime.inBackground(over, task.taskId);
+    }
+    this.#parts.retention.close();
+    waits.close(error);
+    void processes.dispose(() => false);
     return true;
   }
 
-  close(options: StopOptions & { tasks?: 'leave' | 'stop' | undefined }): Promise<void> {
+  close(options: EndOptions): Promise<void> {
     this.#closed ??= this.#close(options);
     return this.#closed;
   }
 
-  async #close({ tasks = 'leave', ...stop }: StopOptions & { tasks?: 'leave' | 'stop' | undefined }): Promise<void> {
-    if (this.#refusal) return this.#core.store.release();
+  async #close(options: EndOptions): Promise<void> {
+    const { lifetime, shared } = this.#parts;
     const refusal = new BackgroundTaskError('MANAGER_CLOSED', 'the manager is closed');
-    this.#refusal = refusal;
-    const graceMs = stop.graceMs ?? this.#core.settings.stopGraceMs;
-    const { passes, launches, deliveries } = this.#engine.quiesce(graceMs);
-    await this.#atMost(graceMs + LAST_WAIT_MS, [passes, launches, ...this.#registrations]);
-    const active = [...this.#core.table.active()];
-    const left = tasks === 'leave' ? active.filter(isRecoverable) : [];
-    const ending = active.filter(
-      (entry) => !left.includes(entry) && canEnd(entry) && (tasks === 'stop' || endsWithHost(entry)),
-    );
-    await Promise.all([
-      this.#atMost(
-        graceMs + LAST_WAIT_MS,
-        ending.map((entry) => this.#end(entry, { ...stop, graceMs })),
-      ),
-      this.#atMost(
-        graceMs,
-        left.map((entry) => this.#leave(entry)),
-      ),
-    ]);
-    await deliveries;
+    if (!lifetime.refuse(refusal)) return shared.store.release();
     try {
+      await this.#endTasks(options);
       const failure = await this.#settleRest();
-      await this.#engine.shutDown(refusal);
+      await this.#shutDown(refusal);
       if (failure) throw failure;
     } finally {
-      await this.#core.store.release();
+      await shared.store.release();
     }
+  }
+
+  async #endTasks({ tasks = 'leave', ...stop }: EndOptions): Promise<void> {
+    const { registration, table, shared } = this.#parts;
+    const graceMs = stop.graceMs ?? shared.settings.stopGraceMs;
+    const { passes, launches, deliveries } = this.#quiesce(graceMs);
+    await this.#atMost(graceMs + LAST_WAIT_MS, [passes, launches, ...registration.underWay]);
+    const active = table.active();
+    const left = tasks === 'leave' ? active.filter(canBeginAgain) : [];
+    const ending = active.filter(
+      (task) => !left.includes(task) && canEnd(task) && (tasks === 'stop' || endsWithHost(task)),
+    );
+    const ends = ending.map((task) => this.#end(task, { ...stop, graceMs }));
+    const leaves = left.map((task) => task.leave().catch((error: unknown) => task.report(error)));
+    await Promise.all([this.#atMost(graceMs + LAST_WAIT_MS, ends), this.#atMost(graceMs, leaves)]);
+    await deliveries;
+  }
+
+  /** Nothing new begins: no pass, no launch, no delivery. What is under way is awaited by whoever closes. */
+  #quiesce(graceMs: number): Readonly<Record<'passes' | 'launches' | 'deliveries', Promise<void>>> {
+    const { table, queue, reconciler, outbox } = this.#parts;
+    for (const task of table.allActive()) task.abortLaunch();
+    reconciler.schedule();
+    return { passes: reconciler.idle(), launches: queue.idle(), deliveries: outbox.close(graceMs) };
   }
 
   /** The host's own code may hang (a `start`, a `stop`, a `run`): what waits for it is given up, and left to the next owner. */
   async #atMost(limitMs: number, work: readonly Promise<unknown>[]): Promise<void> {
     const over = new AbortController();
-    const limit = delay(this.#core.clock, limitMs, over.signal).catch(() => undefined); // the work was faster
+    const limit = delay(this.#parts.shared.clock, limitMs, over.signal).catch(() => undefined); // the work was faster
     await Promise.race([Promise.allSettled(work), limit]);
     over.abort();
   }
 
-  /** In-process work that a crash would not destroy: it is told to end, and unless it returns, the next owner asks its kind about it. */
-  async #leave(entry: Entry): Promise<void> {
+  async #end(task: Task, stop: StopOptions): Promise<void> {
     try {
-      await entry.run?.leave({ cause: 'shutdown', requestedAt: this.#core.clock.now() });
-      await this.#engine.looker.look(entry);
-    } catch (error) {
-      this.#core.report(error, entry.taskId);
-    }
-  }
-
-  async #end(entry: Entry, stop: StopOptions & { readonly graceMs: number }): Promise<void> {
-    try {
-      await this.#engine.stopping.begin(entry, { ...stop, cause: 'shutdown' });
+      await task.stop({ ...stop, cause: 'shutdown' });
     } catch (error) {
       // A record that cannot be touched: the task stays as it is.
-      return this.#core.report(error, entry.taskId);
+      return task.report(error);
     }
-    const over = () => (!entry.active || entry.outcome ? true : undefined);
-    await this.#core.waits.until([entry.taskId], over, {}, () => true);
+    const over = () => (!task.isActive || task.outcome ? true : undefined);
+    await this.#parts.waits.until([task], over, {}, () => true);
   }
 
   /** Outcomes that could not be written are tried once more, as they are: never replaced by `shutdown`. */
   async #settleRest(): Promise<BackgroundTaskError | undefined> {
-    this.#engine.stopping.close();
-    const unwritten: Entry[] = [];
-    for (const entry of this.#engine.unsettled()) {
-      if (entry.outcome && !(await this.#engine.settlement.settle(entry, entry.outcome))) unwritten.push(entry);
+    const { lifetime, table } = this.#parts;
+    lifetime.quiet();
+    for (const task of table.allActive()) task.silence();
+    const unwritten: Task[] = [];
+    for (const task of [...table.allActive()]) {
+      if (task.outcome && !(await task.settle(task.outcome))) unwritten.push(task);
     }
-    const [entry, ...others] = unwritten;
-    if (!entry) return undefined;
+    const [task, ...others] = unwritten;
+    if (!task) return undefined;
+    const { taskId } = task;
     const more = others.length > 0 ? ` and ${others.length} more` : '';
-    return new BackgroundTaskError('STORAGE_FAILED', `the outcome of "${entry.taskId}"${more} could not be written`, {
-      taskId: entry.taskId,
+    return new BackgroundTaskError('STORAGE_FAILED', `the outcome of "${taskId}"${more} could not be written`, {
+      taskId,
     });
+  }
+
+  /** Ends everything that has no reason to outlive this manager. `error` is what pending waits are told. */
+  async #shutDown(error: BackgroundTaskError): Promise<void> {
+    const { lifetime, table, waits, retention, processes } = this.#parts;
+    retention.close();
+    waits.close(error);
+    // What stands still for its output gets its stop on record while that can be written; what cannot get one goes on.
+    await Promise.allSettled([processes.quiesce(), ...[...table.allActive()].map((task) => task.quiesce())]);
+    await lifetime.backgroundOver();
+    lifetime.end();
+    const active = [...table.allActive()];
+    await processes.dispose((taskId) => table.get(taskId)?.record.stop !== undefined);
+    await Promise.allSettled(active.map((task) => task.dispose()));
   }
 }
 
-/** In-process work dies with the host, and nobody waits for foreground work any more. Queued work waits for the next owner. */
-function endsWithHost({ kind, record }: Entry): boolean {
-  return record.status !== 'queued' && (!kind?.start || !record.detached);
+/** Work in this process dies with the host, and nobody waits for foreground work any more. Queued work waits for the next owner. */
+function endsWithHost({ record, work }: Task): boolean {
+  return record.status !== 'queued' && (work.whenHostEnds !== 'goes on' || !record.detached);
 }
 
-/** Whether a crash of the host would leave this in-process work to the next owner. A stop on record decides otherwise. */
-function isRecoverable({ kind, record, run, working }: Entry): boolean {
-  return run !== undefined && kind?.recover !== undefined && record.detached && !working.stop;
+/** Whether a crash of the host would leave this work to the next owner. A stop on record decides otherwise. */
+function canBeginAgain({ record, working, work }: Task): boolean {
+  return record.status !== 'queued' && work.whenHostEnds === 'can begin again' && record.detached && !working.stop;
 }
 
 /** Without a stop on record work that cannot be stopped, or not from here, is left as it is; what is queued never began, and can be. */
-function canEnd({ kind, record, outOfReach }: Entry): boolean {
-  return kind !== undefined && !outOfReach && (record.status === 'queued' || canStop(kind));
+function canEnd({ record, outOfReach, work }: Task): boolean {
+  return !outOfReach && (record.status === 'queued' || work.canStop);
 }

@@ -1,8 +1,8 @@
 import type { Clock, Timer } from '../clock.js';
-import type { Entry } from './entry.js';
+import type { Task } from './task/task.js';
 
 interface Item {
-  readonly entry: Entry;
+  readonly task: Task;
   /** Milliseconds since the epoch. */
   readonly at: number;
 }
@@ -15,12 +15,12 @@ interface Item {
 export class Expiry {
   readonly #clock: Clock;
   readonly #onDue: () => void;
-  /** A binary heap, the earliest first. Entries that went otherwise leave holes until the holes outnumber the others. */
+  /** A binary heap, the earliest first. Tasks that went otherwise leave holes until the holes outnumber the others. */
   #heap: Item[] = [];
   /** In the heap and not gone. */
-  readonly #waiting = new Set<Entry>();
+  readonly #waiting = new Set<Task>();
   /** Due, and not gone yet: a delivery is owed, or its removal failed. */
-  readonly #due = new Set<Entry>();
+  readonly #due = new Set<Task>();
   #timer: Timer | undefined;
   #armedFor = Number.POSITIVE_INFINITY;
   #closed = false;
@@ -32,34 +32,34 @@ export class Expiry {
   }
 
   /** The task goes at this time. */
-  add(entry: Entry, at: number): void {
-    this.#waiting.add(entry);
-    this.#heap.push({ entry, at });
+  add(task: Task, at: number): void {
+    this.#waiting.add(task);
+    this.#heap.push({ task, at });
     this.#rise(this.#heap.length - 1);
   }
 
   /** The task is gone. */
-  delete(entry: Entry): void {
-    this.#due.delete(entry);
-    if (!this.#waiting.delete(entry) || this.#heap.length <= 2 * this.#waiting.size + 16) return;
-    const left = this.#heap.filter((item) => this.#waiting.has(item.entry));
+  delete(task: Task): void {
+    this.#due.delete(task);
+    if (!this.#waiting.delete(task) || this.#heap.length <= 2 * this.#waiting.size + 16) return;
+    const left = this.#heap.filter((item) => this.#waiting.has(item.task));
     this.#heap = [];
-    for (const { entry: other, at } of left) this.add(other, at);
+    for (const { task: other, at } of left) this.add(other, at);
   }
 
   /** What is due now, each until it is deleted. */
-  due(): Iterable<Entry> {
+  due(): Iterable<Task> {
     const now = this.#clock.now();
     for (let next = this.#heap[0]; next && next.at <= now; next = this.#heap[0]) {
       this.#removeFirst();
-      if (this.#waiting.delete(next.entry)) this.#due.add(next.entry);
+      if (this.#waiting.delete(next.task)) this.#due.add(next.task);
     }
     return [...this.#due];
   }
 
   /** Waits for the next one, where there is one. */
   arm(): void {
-    while (this.#heap[0] && !this.#waiting.has(this.#heap[0].entry)) this.#removeFirst();
+    while (this.#heap[0] && !this.#waiting.has(this.#heap[0].task)) this.#removeFirst();
     const at = this.#heap[0]?.at ?? Number.POSITIVE_INFINITY;
     if (this.#closed || at === this.#armedFor) return;
     this.#timer?.clear();

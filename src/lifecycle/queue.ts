@@ -2,48 +2,53 @@
  * Who waits for a slot. A place in the queue is taken in the same moment in which no slot was free, before the record is written, so that
  * nothing newer overtakes it; a slot that becomes free goes to the oldest place at once, and is held there until the record is on disk.
  */
+import { toTaskError } from './failures.js';
+import type { Lifetime } from './lifetime.js';
+import type { News } from './news.js';
+import type { HeldSlot, Slots } from './slots.js';
 
-import type { Hold, Slots } from './capacity.js';
-import { type Core, toTaskError } from './core.js';
-import type { Entry } from './entry.js';
-import type { Launch, Launcher } from './launch.js';
+/** A task that waits. */
+export interface Queued {
+  readonly taskId: string;
+  /** Begins it with this slot. Resolves once its work runs, or will not; `deferred`: its record could not be written, and it waits on. */
+  begin(slot: HeldSlot, input: unknown): Promise<'deferred' | 'over'>;
+}
 
 /** A place in the queue. */
 export interface Place {
   readonly group: string | undefined;
   /** Places are served in this order, which is that of registration. */
   readonly seq: number;
-  /** The task, once it is on record. */
-  launch: Launch | undefined;
-  slot: Hold | undefined;
+  /** The task, once it is on record, and what its launch brings that no record holds. */
+  waiting: { readonly task: Queued; readonly input: unknown } | undefined;
+  slot: HeldSlot | undefined;
 }
 
 /** Tasks that wait for a slot, oldest first. One whose group is full lets the next pass. */
 export class Queue {
-  readonly #core: Core;
   readonly #slots: Slots;
-  readonly #launcher: Launcher;
+  readonly #lifetime: Lifetime;
+  readonly #news: News;
   readonly #places = new Set<Place>();
   /** Their records could not be written: they are tried again by the next reconcile, not by the slot that they gave back. */
   readonly #deferred = new Set<Place>();
-  /** Launches under way. */
   readonly #launches = new Set<Promise<void>>();
   #lastSeq = -1;
-  #open = true;
   /** Until the first pass is over nothing starts: what it finds may be older than what is here. */
-  #held = true;
+  #isHeld = true;
 
-  constructor(core: Core, slots: Slots, launcher: Launcher) {
-    this.#core = core;
+  constructor(slots: Slots, lifetime: Lifetime, news: News) {
     this.#slots = slots;
-    this.#launcher = launcher;
+    this.#lifetime = lifetime;
+    this.#news = news;
+    slots.whenFree(() => this.drain());
   }
 
   /** Takes the place behind all that were registered before. */
   enter(group: string | undefined, seq: number): Place {
-    const place: Place = { group, seq, launch: undefined, slot: undefined };
+    const place: Place = { group, seq, waiting: undefined, slot: undefined };
     this.#places.add(place);
-    // Only after a restart does anybody come who was there before others.
+    // Only after a restart does a task come that was there before others.
     if (seq < this.#lastSeq) this.#insert([]);
     this.#lastSeq = Math.max(seq, this.#lastSeq);
     return place;
@@ -55,10 +60,10 @@ export class Queue {
     for (const place of sorted) this.#places.add(place);
   }
 
-  /** The task of this place is on record, and may start. */
-  fill(place: Place, launch: Launch): void {
-    place.launch = launch;
-    if (place.slot) this.#start(place, launch, place.slot);
+  /** The task of this place is on record, and may begin. */
+  fill(place: Place, task: Queued, input: unknown): void {
+    place.waiting = { task, input };
+    if (place.slot) this.#begin(place, place.slot);
     else this.drain();
   }
 
@@ -70,19 +75,14 @@ export class Queue {
     place.slot = undefined;
   }
 
-  remove(entry: Entry): void {
-    for (const place of [...this.#places, ...this.#deferred]) if (place.launch?.entry === entry) this.leave(place);
+  remove(task: Queued): void {
+    for (const place of [...this.#places, ...this.#deferred]) if (place.waiting?.task === task) this.leave(place);
   }
 
-  /** The first pass is over: everybody who was there before has a place. */
-  begin(): void {
-    this.#held = false;
+  /** The first pass is over: all that were there before have their places. */
+  open(): void {
+    this.#isHeld = false;
     this.drain();
-  }
-
-  /** Nothing starts any more. */
-  close(): void {
-    this.#open = false;
   }
 
   /** Resolves once no launch is under way. */
@@ -99,58 +99,38 @@ export class Queue {
 
   /** Gives every free slot to the oldest place that may have it. Called whenever a slot was freed; never throws. */
   drain(): void {
-    if (!this.#open || this.#held) return;
+    if (this.#lifetime.isClosing || this.#isHeld) return;
     for (const place of [...this.#places]) {
       if (place.slot || !this.#places.has(place)) continue;
       const slot = this.#tryTake(place);
       if (!slot) continue;
       place.slot = slot;
-      if (place.launch) this.#start(place, place.launch, slot);
+      if (place.waiting) this.#begin(place, slot);
     }
   }
 
   /** The host's own limit for a group may throw: that is told, and the place waits. */
-  #tryTake(place: Place): Hold | undefined {
+  #tryTake(place: Place): HeldSlot | undefined {
     try {
       return this.#slots.tryTake(place.group);
     } catch (error) {
-      this.#core.report(toTaskError(error, 'INVALID_OPTIONS', place.launch?.entry.taskId), place.launch?.entry.taskId);
+      const taskId = place.waiting?.task.taskId;
+      this.#news.report(toTaskError(error, 'INVALID_OPTIONS', taskId), taskId);
       return undefined;
     }
   }
 
-  #start(place: Place, launch: Launch, slot: Hold): void {
-    const { entry } = launch;
+  #begin(place: Place, slot: HeldSlot): void {
+    const { task, input } = place.waiting!;
     this.#places.delete(place);
     place.slot = undefined;
-    entry.slot = slot;
-    const launching = entry
-      .exclusive(() => this.#begin(place, launch))
-      .catch((error: unknown) => this.#core.report(error, entry.taskId))
-      .finally(() => this.#launches.delete(launching));
-    this.#launches.add(launching);
-  }
-
-  async #begin(place: Place, launch: Launch): Promise<void> {
-    const { entry } = launch;
-    // A task that was judged while queued (stopped, timed out) must not start, even if that is not on disk yet.
-    if (entry.outcome || !entry.active || !this.#open) return this.#putBack(place, entry);
-    try {
-      await this.#core.ledger.change(entry, (record) => this.#launcher.begun(record));
-    } catch (error) {
-      // The launch does not happen: the task stays queued, and the next reconcile tries again.
-      this.#core.reportOnce(error, entry.taskId);
-      return this.#putBack(place, entry);
-    }
-    // Closed while its record was written: its work never began.
-    if (!this.#open) return this.#launcher.giveUp(entry);
-    await this.#launcher.launch(launch);
-  }
-
-  #putBack(place: Place, entry: Entry): void {
-    if (entry.active && !entry.outcome) this.#deferred.add(place);
-    const { slot } = entry;
-    entry.slot = undefined;
-    slot?.release();
+    const launch = task
+      .begin(slot, input)
+      .then((result) => {
+        if (result === 'deferred') this.#deferred.add(place);
+      })
+      .catch((error: unknown) => this.#news.report(error, task.taskId))
+      .finally(() => this.#launches.delete(launch));
+    this.#launches.add(launch);
   }
 }

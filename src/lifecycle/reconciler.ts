@@ -1,33 +1,33 @@
 import type { Timer } from '../clock.js';
 import { asError, withJsonError } from '../errors.js';
 import type { ReconcileReport } from '../events.js';
-import type { Core } from './core.js';
-import type { Entry } from './entry.js';
-import type { LookResult } from './look.js';
+import type { News } from './news.js';
+import type { Queue } from './queue.js';
+import type { Retention } from './retention.js';
+import type { TaskTable } from './table.js';
+import type { LookResult, Surroundings } from './task/subject.js';
+import type { Task } from './task/task.js';
 
 /** Looks that run at once in a pass: probes may wait for something outside. */
 const CONCURRENT_LOOKS = 16;
 
-interface Parts {
-  /** The active tasks that this host may touch. */
-  readonly candidates: () => Iterable<Entry>;
-  readonly look: (entry: Entry) => Promise<LookResult>;
-  /** After the looks of each pass. */
-  readonly afterPass: () => void | Promise<void>;
+/** What a pass works on. */
+interface Parts extends Pick<Surroundings, 'clock' | 'lifetime' | 'settings' | 'store'> {
+  readonly news: News;
+  readonly table: TaskTable<Task>;
+  readonly queue: Queue;
+  readonly retention: Retention;
 }
 
 /** Passes over the active tasks: on a timer while there are any, and on request. One bad task never stops a pass. */
 export class Reconciler {
-  readonly #core: Core;
   readonly #parts: Parts;
   #timer: Timer | undefined;
   #running: Promise<ReconcileReport> | undefined;
   #next: Promise<ReconcileReport> | undefined;
-  #closed = false;
   last: { readonly at: number; readonly report: ReconcileReport } | null = null;
 
-  constructor(core: Core, parts: Parts) {
-    this.#core = core;
+  constructor(parts: Parts) {
     this.#parts = parts;
   }
 
@@ -46,22 +46,18 @@ export class Reconciler {
 
   /** Arms the timer while something is active, and clears it when nothing is. */
   schedule(): void {
-    const { reconcileIntervalMs } = this.#core.settings;
-    const wanted = !this.#closed && reconcileIntervalMs > 0 && !isEmpty(this.#parts.candidates());
+    const { settings, lifetime, clock, news } = this.#parts;
+    const { reconcileIntervalMs } = settings;
+    const wanted = !lifetime.isClosing && reconcileIntervalMs > 0 && !isEmpty(this.#candidates());
     if (!wanted) {
       this.#timer?.clear();
       this.#timer = undefined;
       return;
     }
-    this.#timer ??= this.#core.clock.after(reconcileIntervalMs, () => {
+    this.#timer ??= clock.after(reconcileIntervalMs, () => {
       this.#timer = undefined;
-      this.reconcile().catch((error: unknown) => this.#core.report(error));
+      this.reconcile().catch((error: unknown) => news.report(error));
     });
-  }
-
-  close(): void {
-    this.#closed = true;
-    this.schedule();
   }
 
   /** Resolves when no pass is under way. */
@@ -79,36 +75,52 @@ export class Reconciler {
   }
 
   async #pass(): Promise<ReconcileReport> {
-    await this.#core.store.checkOwnership();
-    this.#core.ledger.assertOpen();
-    const entries = [...this.#parts.candidates()];
-    const found: { entry: Entry; result: LookResult | undefined; error?: Error }[] = [];
-    const open = entries.values();
+    const { store, lifetime, queue, retention, clock, news } = this.#parts;
+    await store.checkOwnership();
+    lifetime.assertWritable();
+    const tasks = [...this.#candidates()];
+    const found: Found[] = [];
+    const open = tasks.values();
     const worker = async () => {
-      for (const entry of open) found.push(await this.#look(entry));
+      for (const task of open) found.push(await look(task));
     };
     await Promise.all(Array.from({ length: CONCURRENT_LOOKS }, worker));
-    await this.#parts.afterPass();
+    queue.retry();
+    await retention.enforce();
     const ids = (...results: LookResult[]) =>
-      found.filter((one) => one.result && results.includes(one.result)).map((one) => one.entry.taskId);
+      found.filter((one) => one.result && results.includes(one.result)).map((one) => one.task.taskId);
     const report: ReconcileReport = Object.freeze({
-      checked: entries.length,
+      checked: tasks.length,
       settled: ids('settled', 'lost'),
       adopted: ids('adopted'),
       lost: ids('lost'),
-      failures: found.flatMap(({ entry, error }) => (error ? [withJsonError({ taskId: entry.taskId, error })] : [])),
+      failures: found.flatMap(({ task, error }) => (error ? [withJsonError({ taskId: task.taskId, error })] : [])),
     });
-    this.last = { at: this.#core.clock.now(), report };
-    this.#core.emit('manager:reconciled', { report });
+    this.last = { at: clock.now(), report };
+    news.emit('manager:reconciled', { report });
     return report;
   }
 
-  async #look(entry: Entry): Promise<{ entry: Entry; result: LookResult | undefined; error?: Error }> {
-    try {
-      return { entry, result: await this.#parts.look(entry) };
-    } catch (error) {
-      return { entry, result: undefined, error: asError(error) };
-    }
+  /** The active tasks that this host may touch. A generator, because asking whether there is any must not cost a walk over all. */
+  *#candidates(): Generator<Task> {
+    for (const task of this.#parts.table.allActive()) if (task.kind !== undefined || task.isOrphaned) yield task;
+  }
+}
+
+interface Found {
+  readonly task: Task;
+  readonly result?: LookResult;
+  readonly error?: Error;
+}
+
+/** Also where the look failed, or what it found could not be written: a stop and a deadline are carried out all the same. */
+async function look(task: Task): Promise<Found> {
+  try {
+    return { task, result: await task.look() };
+  } catch (error) {
+    return { task, error: asError(error) };
+  } finally {
+    task.catchUp();
   }
 }
 

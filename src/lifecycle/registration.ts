@@ -3,39 +3,35 @@
  * and its id free.
  */
 import { BackgroundTaskError } from '../errors.js';
+import type { Outbox } from '../hooks/outbox.js';
 import { newTaskId } from '../task/id.js';
 import type { KindRuntime } from '../task/kind.js';
 import { SCHEMA_VERSION, type TaskRecord } from '../task/record.js';
 import type { OwedDelivery } from '../task/types.js';
-import type { Hold, Slots } from './capacity.js';
-import type { Core } from './core.js';
-import type { Deadlines } from './deadlines.js';
-import { Entry } from './entry.js';
-import type { Foreground } from './foreground.js';
 import { assertSame, digestsOf } from './idempotency.js';
-import type { Launcher } from './launch.js';
-import type { Place, Queue } from './queue.js';
+import type { Place } from './queue.js';
+import type { HeldSlot } from './slots.js';
 import { type ParsedSpec, parseSpec } from './spec-parser.js';
+import type { TaskTable } from './table.js';
+import type { Surroundings } from './task/subject.js';
+import { Task, type TaskObserver } from './task/task.js';
+import type { Waits } from './waits.js';
+import { hasUnrecordedInput } from './work/sorts.js';
 
 interface Parts {
+  readonly shared: Surroundings;
+  readonly observer: TaskObserver;
+  readonly table: TaskTable<Task>;
+  readonly waits: Waits;
+  readonly outbox: Outbox;
   readonly kinds: ReadonlyMap<string, KindRuntime>;
-  readonly slots: Slots;
-  readonly queue: Queue;
-  readonly launcher: Launcher;
-  readonly deadlines: Deadlines;
-  readonly foreground: Foreground;
-  /** What a new task owes. Throws `UNKNOWN_HOOK`. */
-  readonly owe: (names: readonly string[] | undefined) => Record<string, OwedDelivery>;
-  readonly stopForCaller: (entry: Entry, reason: string | undefined) => void;
-  /** The task is on record. */
-  readonly onRegistered: (entry: Entry) => void;
   /** Ids of files that could not be read and were left in place: never overwritten. */
   readonly unavailableIds: ReadonlySet<string>;
 }
 
 /** What a new task has: a slot, a place in the queue, or, in the foreground, nothing. */
-interface Standing {
-  readonly slot?: Hold | undefined;
+interface Admission {
+  readonly slot?: HeldSlot | undefined;
   readonly place?: Place | undefined;
 }
 
@@ -43,31 +39,50 @@ interface Standing {
 type OwingSpec = ParsedSpec & { readonly owed: Record<string, OwedDelivery> };
 
 export class Registration {
-  readonly #core: Core;
   readonly #parts: Parts;
-  /** Registrations under way, by id and by idempotency key. */
+  /** Registrations under way, by id and by idempotency key: there is no task yet. */
   readonly #ids = new Set<string>();
   readonly #unwritten = new Set<TaskRecord>();
   readonly #keys = new Map<string, Promise<unknown>>();
+  readonly #underWay = new Set<Promise<unknown>>();
 
-  constructor(core: Core, parts: Parts) {
-    this.#core = core;
+  constructor(parts: Parts) {
     this.#parts = parts;
   }
 
   /** Takes a slot that the spec brings over, or gives it back: once a task has it, releasing it changes nothing. */
   async register(spec: unknown): Promise<TaskRecord> {
+    const registered = this.#registerAny(spec);
+    this.#underWay.add(registered);
+    try {
+      return await registered;
+    } finally {
+      this.#underWay.delete(registered);
+    }
+  }
+
+  /** The calls that are not over: what they launch is to be judged like everything else. */
+  get underWay(): readonly Promise<unknown>[] {
+    return [...this.#underWay];
+  }
+
+  /** Those whose tasks are not on record yet. */
+  *unwritten(): Generator<TaskRecord> {
+    for (const record of this.#unwritten) if (!this.#parts.table.get(record.taskId)) yield record;
+  }
+
+  async #registerAny(spec: unknown): Promise<TaskRecord> {
     try {
       return await this.#register(this.#parse(spec));
     } finally {
-      this.#parts.slots.giveBack((spec as { slot?: unknown } | null | undefined)?.slot);
+      this.#parts.shared.slots.giveBack((spec as { slot?: unknown } | null | undefined)?.slot);
     }
   }
 
   #parse(spec: unknown): OwingSpec {
     const parsed = parseSpec(spec, this.#parts.kinds);
     if (!parsed.detached) parsed.signal?.throwIfAborted();
-    return { ...parsed, owed: this.#parts.owe(parsed.hooks) };
+    return { ...parsed, owed: this.#parts.outbox.owe(parsed.hooks) };
   }
 
   async #register(spec: OwingSpec): Promise<TaskRecord> {
@@ -76,7 +91,7 @@ export class Registration {
     for (let twin = this.#keys.get(key); twin; twin = this.#keys.get(key)) {
       await twin.catch(() => undefined); // refused for its own caller; then this one tries
     }
-    const existing = this.#core.table.byKey(key);
+    const existing = this.#parts.table.byKey(key);
     if (existing) {
       assertSame(key, existing.record, { kind: spec.kind.name, details: spec.details });
       return existing.view;
@@ -87,18 +102,19 @@ export class Registration {
   }
 
   async #registerNew(spec: OwingSpec): Promise<TaskRecord> {
+    const { table, shared } = this.#parts;
     const taskId = this.#reserveId(spec);
-    let standing: Standing | undefined;
+    let admission: Admission = {};
     try {
-      const seq = this.#core.table.nextSeq();
-      standing = this.#takeSlot(spec, seq);
-      const entry = await this.#record(spec, taskId, seq, standing);
-      this.#parts.onRegistered(entry);
-      return standing.place ? this.#enqueue(entry, spec, standing.place) : await this.#launch(entry, spec);
+      const seq = table.nextSeq();
+      admission = this.#admit(spec, seq);
+      const task = new Task(shared, this.#parts.observer, this.#freshRecord(spec, taskId), seq, spec.kind);
+      const { place, slot } = admission;
+      return await this.#enter(task, () => (place ? this.#enqueue(task, spec, place) : this.#begin(task, spec, slot)));
     } catch (error) {
-      if (!this.#core.table.get(taskId)) {
-        standing?.slot?.release();
-        if (standing?.place) this.#parts.queue.leave(standing.place);
+      if (!table.get(taskId)) {
+        admission.slot?.release();
+        if (admission.place) shared.queue.leave(admission.place);
       }
       throw error;
     } finally {
@@ -107,10 +123,10 @@ export class Registration {
   }
 
   #reserveId({ taskId, kind }: ParsedSpec): string {
-    const taken = (id: string) =>
-      this.#ids.has(id) || this.#core.table.get(id) !== undefined || this.#parts.unavailableIds.has(id);
+    const { table, unavailableIds } = this.#parts;
+    const taken = (id: string) => this.#ids.has(id) || table.get(id) !== undefined || unavailableIds.has(id);
     if (taskId !== undefined && taken(taskId)) {
-      const why = this.#parts.unavailableIds.has(taskId) ? 'belongs to a record that cannot be read' : 'is taken';
+      const why = unavailableIds.has(taskId) ? 'belongs to a record that cannot be read' : 'is taken';
       throw new BackgroundTaskError('TASK_EXISTS', `the task id "${taskId}" ${why}`, { taskId });
     }
     let id = taskId ?? newTaskId(kind.idPrefix);
@@ -120,46 +136,51 @@ export class Registration {
   }
 
   /** A slot, or a place in the queue; foreground work takes neither. Throws `CAPACITY_EXCEEDED`. */
-  #takeSlot({ detached, slot, group, whenFull }: ParsedSpec, seq: number): Standing {
-    const { slots, queue } = this.#parts;
+  #admit({ detached, slot, group, whenFull }: ParsedSpec, seq: number): Admission {
+    const { slots, queue, settings } = this.#parts.shared;
     if (slot) {
-      const hold = slots.claim(slot, group);
-      if (detached) return { slot: hold };
-      hold.release();
+      const held = slots.claim(slot, group);
+      if (detached) return { slot: held };
+      held.release();
     }
     if (!detached) return {};
-    const hold = slots.tryTake(group);
-    if (hold) return { slot: hold };
-    if ((whenFull ?? this.#core.settings.whenFull) === 'reject') throw slots.full(group);
+    const held = slots.tryTake(group);
+    if (held) return { slot: held };
+    if ((whenFull ?? settings.whenFull) === 'reject') throw slots.full(group);
     return { place: queue.enter(group, seq) };
   }
 
-  async #record(spec: OwingSpec, taskId: string, seq: number, { slot, place }: Standing): Promise<Entry> {
-    const fresh = this.#freshRecord(spec, taskId);
-    const entry = new Entry(fresh, seq, spec.kind);
-    this.#unwritten.add(fresh);
+  /** Until the task is on record, whoever waits for all tasks waits for it. */
+  async #enter(task: Task, begin: () => Promise<TaskRecord>): Promise<TaskRecord> {
+    const { store } = this.#parts.shared;
+    const { record } = task;
+    this.#unwritten.add(record);
     try {
-      await this.#core.store.clear(taskId);
-      await this.#core.ledger.change(entry, (record) => (place ? { ...record } : this.#parts.launcher.begun(record)));
-      entry.slot = slot;
-      this.#core.table.add(entry);
-      return entry;
+      await store.clear(task.taskId);
+      return await begin();
     } finally {
-      this.#unwritten.delete(fresh);
-      this.#core.waits.notify(taskId);
+      this.#unwritten.delete(record);
+      this.#parts.waits.notify();
     }
   }
 
-  /** Registrations whose tasks are not on record yet. */
-  underWay(): Iterable<TaskRecord> {
-    return this.#unwritten;
+  async #enqueue(task: Task, spec: ParsedSpec, place: Place): Promise<TaskRecord> {
+    const queued = await task.post({ is: 'queued' });
+    this.#parts.shared.queue.fill(place, task, spec.input);
+    return queued;
+  }
+
+  async #begin(task: Task, spec: ParsedSpec, slot: HeldSlot | undefined): Promise<TaskRecord> {
+    await task.beginNew(slot, spec.input, spec.signal);
+    return task.view;
   }
 
   #freshRecord(spec: OwingSpec, taskId: string): TaskRecord {
+    const { settings, clock, store } = this.#parts.shared;
     const ceiling = spec.kind.spec?.fields.maxOutputBytes
-      ? (spec.maxOutputBytes ?? this.#core.settings.maxOutputBytes)
+      ? (spec.maxOutputBytes ?? settings.maxOutputBytes)
       : Number.POSITIVE_INFINITY;
-    const now = this.#core.clock.now();
+    const now = clock.now();
     return {
       schemaVersion: SCHEMA_VERSION,
       taskId,
@@ -178,33 +199,17 @@ export class Registration {
         idempotencyKey: spec.idempotencyKey,
         registeredDetails: digestsOf(spec.details),
       }),
-      ...(spec.kind.start && !spec.kind.missing && spec.input !== undefined && { hasInput: true }),
+      ...(hasUnrecordedInput(spec.kind, spec.input) && { hasInput: true }),
       attempt: 1,
       revision: 0,
       updatedAt: now,
       ...(Number.isFinite(ceiling) && { maxOutputBytes: ceiling }),
       ...(!spec.detached && spec.detachOnTimeout && { detachOnTimeout: true }),
       ...(!spec.detached && spec.detachTimeoutMs !== undefined && { detachTimeoutMs: spec.detachTimeoutMs }),
-      owner: this.#core.store.owner,
+      owner: store.owner,
       details: spec.details,
       metadata: spec.metadata,
       hooks: spec.owed,
     };
-  }
-
-  #enqueue(entry: Entry, spec: ParsedSpec, place: Place): TaskRecord {
-    this.#parts.deadlines.arm(entry);
-    this.#core.emit('task:queued', { task: entry.view });
-    const queued = entry.view;
-    this.#parts.queue.fill(place, { entry, kind: spec.kind, input: spec.input, callerWaits: false });
-    return queued;
-  }
-
-  async #launch(entry: Entry, spec: ParsedSpec): Promise<TaskRecord> {
-    await entry.exclusive(() =>
-      this.#parts.launcher.launch({ entry, kind: spec.kind, input: spec.input, callerWaits: true }),
-    );
-    this.#parts.foreground.bind(entry, spec.signal, this.#parts.stopForCaller);
-    return entry.view;
   }
 }

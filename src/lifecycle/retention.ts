@@ -1,10 +1,13 @@
+import type { Clock } from '../clock.js';
+import type { Settings } from '../options.js';
 import { compileFilter, type TaskFilter, withForeground } from '../task/filter.js';
 import { isSupported, type TaskRecord } from '../task/record.js';
 import type { TaskRef } from '../task/types.js';
 import { Slices, sortInSlices } from '../util/slices.js';
-import type { Core } from './core.js';
-import type { Entry } from './entry.js';
 import { Expiry } from './expiry.js';
+import type { Lifetime } from './lifetime.js';
+import type { TaskTable } from './table.js';
+import type { Task } from './task/task.js';
 
 /** Which ended tasks to remove; all given conditions must hold. Tasks with an owed or failed hook are never removed. */
 export interface PruneOptions {
@@ -23,25 +26,28 @@ export interface PruneOptions {
 
 /** Removes ended tasks: by request, by the limits of `retention`, and by their own `ttlMs`. The output goes first, the record last. */
 export class Retention {
-  readonly #core: Core;
+  readonly #table: TaskTable<Task>;
+  readonly #clock: Clock;
+  readonly #limits: Settings['retention'];
   /** Ended tasks, in the order of their end, so that a limit is kept without visiting them all. */
-  readonly #ended = { detached: new Set<Entry>(), foreground: new Set<Entry>() };
+  readonly #ended = { detached: new Set<Task>(), foreground: new Set<Task>() };
   #enforcing: Promise<void> | undefined;
   #again = false;
 
   readonly #expiry: Expiry;
 
-  /** `onDue` is called when a task's time to live is over: it is to call `enforce`. */
-  constructor(core: Core, onDue: () => void) {
-    this.#core = core;
-    this.#expiry = new Expiry(core.clock, onDue);
+  constructor(table: TaskTable<Task>, clock: Clock, limits: Settings['retention'], lifetime: Lifetime) {
+    this.#table = table;
+    this.#clock = clock;
+    this.#limits = limits;
+    this.#expiry = new Expiry(clock, () => lifetime.inBackground(this.enforce()));
   }
 
   /** A task ended, or was loaded ended. */
-  ended(entry: Entry): void {
-    const { record } = entry;
-    (record.detached ? this.#ended.detached : this.#ended.foreground).add(entry);
-    if (record.ttlMs !== undefined) this.#expiry.add(entry, endOf(record) + record.ttlMs);
+  ended(task: Task): void {
+    const { record } = task;
+    (record.detached ? this.#ended.detached : this.#ended.foreground).add(task);
+    if (record.ttlMs !== undefined) this.#expiry.add(task, endOf(record) + record.ttlMs);
   }
 
   /** Nothing is removed by time any more. */
@@ -52,11 +58,11 @@ export class Retention {
   async prune(options: Omit<PruneOptions, 'taskIds'> & { taskIds?: readonly string[] | undefined }): Promise<string[]> {
     const { olderThanMs = 0, keep = 0, taskIds, filter } = options;
     const matches = compileFilter(withForeground(filter));
-    const before = this.#core.clock.now() - olderThanMs;
+    const before = this.#clock.now() - olderThanMs;
     const named = taskIds && new Set(taskIds);
     // Who is among the newest is asked of all; without that, tasks that are named cost nothing but themselves.
-    const candidates = named && keep === 0 ? this.#named(named) : this.#core.table.all();
-    const terminal = [...candidates].filter((entry) => !entry.active).sort(newestFirst);
+    const candidates = named && keep === 0 ? this.#named(named) : this.#table.all();
+    const terminal = [...candidates].filter((task) => !task.isActive).sort(newestFirst);
     const chosen = terminal
       .slice(keep)
       .filter(({ taskId, record }) => matches(record) && (named?.has(taskId) ?? true))
@@ -64,20 +70,20 @@ export class Retention {
     return this.#removeAll(chosen, true);
   }
 
-  #named(taskIds: Iterable<string>): Entry[] {
-    return [...taskIds].flatMap((taskId) => this.#core.table.get(taskId) ?? []);
+  #named(taskIds: Iterable<string>): Task[] {
+    return [...taskIds].flatMap((taskId) => this.#table.get(taskId) ?? []);
   }
 
   /** What was loaded, in the order in which it ended. */
   async load(slices: Slices): Promise<void> {
-    for (const entry of (await this.#newestFirst(slices)).reverse()) {
-      this.ended(entry);
+    for (const task of (await this.#newestFirst(slices)).reverse()) {
+      this.ended(task);
       await slices.pause();
     }
   }
 
-  async #newestFirst(slices = new Slices(this.#core.clock)): Promise<Entry[]> {
-    const terminal = [...this.#core.table.all()].filter((entry) => !entry.active);
+  async #newestFirst(slices = new Slices(this.#clock)): Promise<Task[]> {
+    const terminal = [...this.#table.all()].filter((task) => !task.isActive);
     return sortInSlices(terminal, newestFirst, slices);
   }
 
@@ -93,7 +99,7 @@ export class Retention {
   async #enforceAll(): Promise<void> {
     while (this.#again) {
       this.#again = false;
-      const { maxAgeMs, maxTasks, maxForegroundTasks } = this.#core.settings.retention;
+      const { maxAgeMs, maxTasks, maxForegroundTasks } = this.#limits;
       const excess = [
         ...surplus(this.#ended.detached, maxTasks),
         ...surplus(this.#ended.foreground, maxForegroundTasks),
@@ -104,39 +110,31 @@ export class Retention {
     this.#expiry.arm();
   }
 
-  #olderThan(maxAgeMs: number): Entry[] {
-    const before = this.#core.clock.now() - maxAgeMs;
+  #olderThan(maxAgeMs: number): Task[] {
+    const before = this.#clock.now() - maxAgeMs;
     return [...olderThan(this.#ended.detached, before), ...olderThan(this.#ended.foreground, before)];
   }
 
-  async #removeAll(entries: readonly Entry[], rethrow: boolean): Promise<string[]> {
+  async #removeAll(tasks: readonly Task[], rethrow: boolean): Promise<string[]> {
     const removed: string[] = [];
-    for (const entry of entries) {
-      if (!isPrunable(entry.record)) continue;
+    for (const task of tasks) {
+      if (!isPrunable(task.record)) continue;
       try {
-        if (await this.#remove(entry)) removed.push(entry.taskId);
+        // Asked once more in its turn: a delivery may have been made owed again.
+        if (await task.remove(isPrunable)) removed.push(task.taskId);
       } catch (error) {
         if (rethrow) throw error;
-        this.#core.reportOnce(error, entry.taskId);
+        task.reportOnce(error);
       }
     }
     return removed;
   }
 
-  #remove(entry: Entry): Promise<boolean> {
-    return entry.exclusive(async () => {
-      if (!this.#core.table.has(entry) || !isPrunable(entry.record)) return false;
-      // Asked once more in its turn: a delivery may have been made owed again.
-      if (!(await this.#core.ledger.remove(entry, isPrunable))) return false;
-      this.#core.table.remove(entry);
-      this.#ended.detached.delete(entry);
-      this.#ended.foreground.delete(entry);
-      this.#expiry.delete(entry);
-      this.#core.recovered(entry.taskId);
-      this.#core.emit('task:pruned', { taskId: entry.taskId });
-      this.#core.waits.notify(entry.taskId);
-      return true;
-    });
+  /** It was removed. */
+  removed(task: Task): void {
+    this.#ended.detached.delete(task);
+    this.#ended.foreground.delete(task);
+    this.#expiry.delete(task);
   }
 }
 
@@ -148,21 +146,21 @@ export function isPrunable(record: TaskRecord): boolean {
 }
 
 /** The newest up to the limit stay; of the older ones, all that may go do. What may not go takes nobody else's place. */
-function surplus(ended: ReadonlySet<Entry>, limit: number): Entry[] {
+function surplus(ended: ReadonlySet<Task>, limit: number): Task[] {
   let excess = ended.size - limit;
-  const chosen: Entry[] = [];
-  for (const entry of ended) {
+  const chosen: Task[] = [];
+  for (const task of ended) {
     if (excess-- <= 0) break;
-    if (isPrunable(entry.record)) chosen.push(entry);
+    if (isPrunable(task.record)) chosen.push(task);
   }
   return chosen;
 }
 
 /** In the order of their end: the first young one ends the walk. */
-function* olderThan(ended: ReadonlySet<Entry>, before: number): Generator<Entry> {
-  for (const entry of ended) {
-    if (endOf(entry.record) > before) return;
-    if (isPrunable(entry.record)) yield entry;
+function* olderThan(ended: ReadonlySet<Task>, before: number): Generator<Task> {
+  for (const task of ended) {
+    if (endOf(task.record) > before) return;
+    if (isPrunable(task.record)) yield task;
   }
 }
 
@@ -170,6 +168,6 @@ function endOf(record: TaskRecord): number {
   return record.endedAt ?? record.startedAt ?? record.createdAt;
 }
 
-function newestFirst(a: Entry, b: Entry): number {
+function newestFirst(a: Task, b: Task): number {
   return endOf(b.record) - endOf(a.record) || b.seq - a.seq;
 }

@@ -2,18 +2,19 @@
  * From a spec to the record it asks for. Everything that can be wrong with a spec is found here, before a slot is taken or a byte written.
  */
 import { z } from 'zod';
-import { asError, BackgroundTaskError } from '../errors.js';
-import { callable, description, milliseconds, textOf } from '../task/fields.js';
+import { BackgroundTaskError } from '../errors.js';
+import { description, milliseconds, textOf } from '../task/fields.js';
 import { assertTaskId } from '../task/id.js';
-import { jsonBytes, NotJsonError, toJson } from '../task/json.js';
+import { jsonBytes } from '../task/json.js';
 import type { KindRuntime, SpecReader } from '../task/kind.js';
 import { didYouMean } from '../task/nearest.js';
 import { validate } from '../task/problems.js';
 import { MAX_SPEC_BYTES } from '../task/record.js';
-import { checkSchema, type SchemaVerdict } from '../task/schema.js';
-import { came, show, typeName } from '../task/show.js';
+import { came, show } from '../task/show.js';
 import type { Slot } from '../task/spec.js';
-import type { JsonObject, JsonValue, StandardSchema } from '../task/types.js';
+import type { JsonObject } from '../task/types.js';
+import { checkDetails, jsonObject } from './json-input.js';
+import { specReaderOf } from './work/sorts.js';
 
 /** A checked spec: what goes on record, and what is only held in memory. */
 export interface ParsedSpec {
@@ -63,22 +64,13 @@ const common = {
   detachOnTimeout: z.boolean().optional(),
 };
 
-const inProcess: SpecReader = {
-  fields: { details: z.unknown().optional(), run: callable },
-  read: ({ details, run }) => ({ details, input: run }),
-};
-const outlivesHost: SpecReader = {
-  fields: { details: z.unknown().optional(), input: z.unknown().optional() },
-  read: ({ details, input }) => ({ details, input }),
-};
-
 /** Fields whose values never appear in an error: they may hold secrets. */
 const secretFields = ['env', 'input', 'metadata'];
 
 /** Checks a spec against the kinds of this manager. Throws `INVALID_SPEC`, `UNKNOWN_KIND` or `INVALID_TASK_ID`. */
 export function parseSpec(spec: unknown, kinds: ReadonlyMap<string, KindRuntime>): ParsedSpec {
   const kind = kindOf(spec, kinds);
-  const reader = kind.spec ?? (kind.start ? outlivesHost : inProcess);
+  const reader = specReaderOf(kind);
   const data = check(schemaOf(reader), spec);
   if (data.taskId !== undefined) assertTaskId(data.taskId, 'taskId: ');
   refuseIdle(data);
@@ -162,40 +154,4 @@ function check(schema: z.ZodObject<typeof common>, spec: unknown): CommonFields 
   const { data, problem } = validate(schema, spec, secretFields);
   if (problem === undefined) return data;
   throw new BackgroundTaskError('INVALID_SPEC', problem);
-}
-
-/** Details as they go on record: JSON that satisfies the kind's schema. Throws `INVALID_SPEC`. */
-export function checkDetails(kind: KindRuntime, details: unknown): JsonObject {
-  const verdict = checkSpec(kind.details, details);
-  if (!verdict.ok) throw new BackgroundTaskError('INVALID_SPEC', `details: ${verdict.problem}`);
-  return jsonObject(verdict.value, 'details');
-}
-
-function checkSpec(schema: StandardSchema, value: unknown): SchemaVerdict {
-  try {
-    return checkSchema(schema, value);
-  } catch (error) {
-    const { message } = asError(error);
-    throw new BackgroundTaskError('INVALID_SPEC', `details: the schema threw: ${message}`, { cause: error });
-  }
-}
-
-/** A deep copy of JSON. Throws `INVALID_SPEC` naming the first place that is not JSON. */
-export function jsonValue(value: unknown, at: string): JsonValue {
-  try {
-    return toJson(value, at);
-  } catch (error) {
-    if (error instanceof NotJsonError) throw new BackgroundTaskError('INVALID_SPEC', error.message, { cause: error });
-    throw error;
-  }
-}
-
-/** A deep copy of a JSON object. Throws `INVALID_SPEC` naming the first place that is not JSON. */
-export function jsonObject(value: unknown, at: string): JsonObject {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new BackgroundTaskError('INVALID_SPEC', `${at}: expected an object, got ${typeName(value)}`);
-  }
-  const json = jsonValue(value, at);
-  if (typeof json === 'object' && json !== null && !Array.isArray(json)) return json as JsonObject;
-  throw new BackgroundTaskError('INVALID_SPEC', `${at}: expected an object, got ${typeName(value)}`);
 }

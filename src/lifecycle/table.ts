@@ -1,17 +1,28 @@
 import { BackgroundTaskError } from '../errors.js';
 import { compileFilter, type TaskFilter } from '../task/filter.js';
 import type { TaskRecord } from '../task/record.js';
-import type { Entry } from './entry.js';
+
+/** What the table knows of a task. */
+export interface Row {
+  readonly taskId: string;
+  /** The order of registration. */
+  readonly seq: number;
+  readonly record: TaskRecord;
+  readonly view: TaskRecord;
+  readonly isActive: boolean;
+  /** `undefined`: this host must not touch it. */
+  readonly kind: unknown;
+}
 
 /** Every task in memory, in the order of registration, with the active ones apart: their cost must not follow all tasks ever. */
-export class TaskTable {
-  readonly #entries = new Map<string, Entry>();
-  /** By `seq`, oldest first. Pruned entries leave a hole until the holes outnumber the tasks. */
-  #order: Entry[] = [];
-  readonly #active = new Set<Entry>();
-  readonly #keys = new Map<string, Entry>();
+export class TaskTable<Task extends Row> {
+  readonly #tasks = new Map<string, Task>();
+  /** By `seq`, oldest first. Pruned tasks leave a hole until the holes outnumber the tasks. */
+  #order: Task[] = [];
+  readonly #active = new Set<Task>();
+  readonly #keys = new Map<string, Task>();
   /** Ended tasks with a delivery that is owed or failed. */
-  readonly #owing = new Set<Entry>();
+  readonly #owing = new Set<Task>();
   #nextSeq = 0;
 
   nextSeq(): number {
@@ -19,85 +30,79 @@ export class TaskTable {
   }
 
   get size(): number {
-    return this.#entries.size;
+    return this.#tasks.size;
   }
 
-  add(entry: Entry): void {
-    this.#entries.set(entry.taskId, entry);
-    this.#order.push(entry);
-    // Two registrations can become durable in another order than they were numbered in.
-    for (let i = this.#order.length - 1; i > 0 && this.#order[i - 1]!.seq > entry.seq; i--) {
-      this.#order[i] = this.#order[i - 1]!;
-      this.#order[i - 1] = entry;
-    }
-    if (entry.active) this.#active.add(entry);
-    this.changed(entry);
-    const key = entry.record.idempotencyKey;
-    if (key !== undefined) this.#keys.set(key, entry);
-  }
-
-  /** The entry's task ended. */
-  ended(entry: Entry): void {
-    this.#active.delete(entry);
-  }
-
-  /** The entry's record was written. */
-  changed(entry: Entry): void {
+  /** The task's record was written: it is here from the first time on, and found by what it is now. */
+  put(task: Task): void {
+    if (!this.has(task)) this.#add(task);
+    if (task.isActive) this.#active.add(task);
+    else this.#active.delete(task);
     const owes =
-      this.has(entry) &&
-      !entry.active &&
-      Object.values(entry.record.hooks).some(({ state }) => state === 'pending' || state === 'failed');
-    if (owes) this.#owing.add(entry);
-    else this.#owing.delete(entry);
+      !task.isActive && Object.values(task.record.hooks).some(({ state }) => state === 'pending' || state === 'failed');
+    if (owes) this.#owing.add(task);
+    else this.#owing.delete(task);
+  }
+
+  #add(task: Task): void {
+    this.#tasks.set(task.taskId, task);
+    this.#order.push(task);
+    // Two registrations can become durable in another order than they were numbered in.
+    for (let i = this.#order.length - 1; i > 0 && this.#order[i - 1]!.seq > task.seq; i--) {
+      this.#order[i] = this.#order[i - 1]!;
+      this.#order[i - 1] = task;
+    }
+    const key = task.record.idempotencyKey;
+    if (key !== undefined) this.#keys.set(key, task);
   }
 
   /** Ended tasks that owe a delivery, or gave one up. */
-  owing(): Iterable<Entry> {
+  owing(): Iterable<Task> {
     return this.#owing;
   }
 
-  remove(entry: Entry): void {
-    this.#entries.delete(entry.taskId);
-    this.#active.delete(entry);
-    this.#owing.delete(entry);
-    const key = entry.record.idempotencyKey;
-    if (key !== undefined && this.#keys.get(key) === entry) this.#keys.delete(key);
-    if (this.#order.length > 2 * this.#entries.size + 16) this.#order = this.#order.filter((each) => this.has(each));
+  remove(task: Task): void {
+    this.#tasks.delete(task.taskId);
+    this.#active.delete(task);
+    this.#owing.delete(task);
+    const key = task.record.idempotencyKey;
+    if (key !== undefined && this.#keys.get(key) === task) this.#keys.delete(key);
+    if (this.#order.length > 2 * this.#tasks.size + 16) this.#order = this.#order.filter((each) => this.has(each));
   }
 
-  has(entry: Entry): boolean {
-    return this.#entries.get(entry.taskId) === entry;
+  has(task: Task): boolean {
+    return this.#tasks.get(task.taskId) === task;
   }
 
-  get(taskId: string): Entry | undefined {
-    return this.#entries.get(taskId);
+  get(taskId: string): Task | undefined {
+    return this.#tasks.get(taskId);
   }
 
   /** Throws `TASK_NOT_FOUND`. */
-  expect(taskId: string): Entry {
-    const entry = this.#entries.get(taskId);
-    if (entry) return entry;
+  expect(taskId: string): Task {
+    const task = this.#tasks.get(taskId);
+    if (task) return task;
     throw new BackgroundTaskError('TASK_NOT_FOUND', `there is no task "${String(taskId).slice(0, 80)}"`, {
       taskId: String(taskId),
     });
   }
 
-  byKey(idempotencyKey: string): Entry | undefined {
+  byKey(idempotencyKey: string): Task | undefined {
     return this.#keys.get(idempotencyKey);
   }
 
-  /** Active tasks that this host may touch, oldest first. */
-  active(): Entry[] {
-    return [...this.#active].filter((entry) => entry.kind !== undefined);
+  /** Active tasks that this host may touch, in the order in which they came. */
+  active(): Task[] {
+    return [...this.#active].filter((task) => task.kind !== undefined);
   }
 
   /** All active tasks, also those that this host must not touch. */
-  allActive(): Iterable<Entry> {
+  allActive(): Iterable<Task> {
     return this.#active;
   }
 
-  all(): Iterable<Entry> {
-    return this.#entries.values();
+  all(): Iterable<Task> {
+    return this.#tasks.values();
   }
 
   /** Newest first; `after` is the id of the last task of the page before. */
@@ -105,22 +110,22 @@ export class TaskTable {
     const matches = compileFilter(filter);
     const below = after === undefined ? Number.POSITIVE_INFINITY : this.expect(after).seq;
     const found: TaskRecord[] = [];
-    for (const entry of this.#newestFirst(filter, below)) {
+    for (const task of this.#newestFirst(filter, below)) {
       if (found.length >= limit) break;
-      if (matches(entry.view)) found.push(entry.view);
+      if (matches(task.view)) found.push(task.view);
     }
     return found;
   }
 
   /** Only active tasks are visited where only active ones can match. */
-  *#newestFirst(filter: TaskFilter, below: number): Generator<Entry> {
+  *#newestFirst(filter: TaskFilter, below: number): Generator<Task> {
     if (wantsOnlyActive(filter)) {
-      yield* [...this.#active].filter((entry) => entry.seq < below).sort((a, b) => b.seq - a.seq);
+      yield* [...this.#active].filter((task) => task.seq < below).sort((a, b) => b.seq - a.seq);
       return;
     }
     for (let i = this.#position(below) - 1; i >= 0; i--) {
-      const entry = this.#order[i]!;
-      if (this.has(entry)) yield entry;
+      const task = this.#order[i]!;
+      if (this.has(task)) yield task;
     }
   }
 
@@ -140,7 +145,7 @@ export class TaskTable {
   counts(): { running: number; queued: number; waiting: number; terminal: number } {
     const counts = { running: 0, queued: 0, waiting: 0 };
     for (const { record } of this.#active) counts[record.status as keyof typeof counts]++;
-    return { ...counts, terminal: this.#entries.size - this.#active.size };
+    return { ...counts, terminal: this.#tasks.size - this.#active.size };
   }
 }
 

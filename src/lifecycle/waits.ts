@@ -24,17 +24,23 @@ export class Holder {
   }
 }
 
-interface Wait {
+export interface Wait {
   /** Tries to end the wait. */
   check(): void;
   fail(error: unknown): void;
 }
 
-/** Everybody who waits for something to happen to tasks. */
+/** The waits for one task; absent where nobody waits. */
+export interface Awaited {
+  waits: Set<Wait> | undefined;
+}
+
+/** Waits for something to happen to tasks. */
 export class Waits {
   readonly #clock: Clock;
   readonly #holder: Holder;
-  readonly #byTask = new Map<string, Set<Wait>>();
+  readonly #pending = new Set<Wait>();
+  /** Those that are about any task. */
   readonly #any = new Set<Wait>();
   #closed: BackgroundTaskError | undefined;
 
@@ -48,7 +54,7 @@ export class Waits {
    * named (to any, where none are). `late` answers when the time is up.
    */
   until<T>(
-    taskIds: readonly string[] | undefined,
+    tasks: readonly Awaited[] | undefined,
     answer: () => T | undefined,
     options: WaitOptions,
     late: () => T,
@@ -58,20 +64,18 @@ export class Waits {
     const now = answer();
     if (now !== undefined) return Promise.resolve(now);
     if (options.timeoutMs === 0) return new Promise((resolve) => resolve(late()));
-    return this.#holder.while(this.#wait(taskIds, answer, options, late));
+    return this.#holder.while(this.#wait(tasks, answer, options, late));
   }
 
   #wait<T>(
-    taskIds: readonly string[] | undefined,
+    tasks: readonly Awaited[] | undefined,
     answer: () => T | undefined,
     { timeoutMs, signal }: WaitOptions,
     late: () => T,
   ): Promise<T> {
-    const sets = taskIds ? taskIds.map((id) => this.#waitsOf(id)) : [this.#any];
     return new Promise<T>((resolve, reject) => {
       const end = (conclude: () => void) => {
-        for (const set of sets) set.delete(wait);
-        for (const id of taskIds ?? []) if (this.#byTask.get(id)?.size === 0) this.#byTask.delete(id);
+        this.#remove(wait, tasks);
         timer?.clear();
         signal?.removeEventListener('abort', onAbort);
         try {
@@ -91,24 +95,36 @@ export class Waits {
       const timer =
         timeoutMs === undefined ? undefined : this.#clock.after(timeoutMs, () => end(() => resolve(late())));
       signal?.addEventListener('abort', onAbort, { once: true });
-      for (const set of sets) set.add(wait);
+      this.#add(wait, tasks);
     });
   }
 
-  #waitsOf(taskId: string): Set<Wait> {
-    const waits = this.#byTask.get(taskId) ?? new Set();
-    this.#byTask.set(taskId, waits);
-    return waits;
+  #add(wait: Wait, tasks: readonly Awaited[] | undefined): void {
+    this.#pending.add(wait);
+    if (!tasks) this.#any.add(wait);
+    for (const task of tasks ?? []) {
+      task.waits ??= new Set();
+      task.waits.add(wait);
+    }
   }
 
-  /** Something happened to this task. */
-  notify(taskId: string): void {
-    for (const wait of [...(this.#byTask.get(taskId) ?? []), ...this.#any]) wait.check();
+  #remove(wait: Wait, tasks: readonly Awaited[] | undefined): void {
+    this.#pending.delete(wait);
+    this.#any.delete(wait);
+    for (const task of tasks ?? []) {
+      task.waits?.delete(wait);
+      if (task.waits?.size === 0) task.waits = undefined;
+    }
+  }
+
+  /** Something happened to this task, or to the tasks as a whole. */
+  notify(task?: Awaited): void {
+    for (const wait of [...(task?.waits ?? []), ...this.#any]) wait.check();
   }
 
   /** Every wait still pending, and every later one, rejects with `error`. */
   close(error: BackgroundTaskError): void {
     this.#closed ??= error;
-    for (const wait of [...[...this.#byTask.values()].flatMap((waits) => [...waits]), ...this.#any]) wait.fail(error);
+    for (const wait of [...this.#pending]) wait.fail(error);
   }
 }

@@ -2,10 +2,10 @@
  * Makes many calls share few runs: each call is served by a run that began after the call, so what the caller did before it is covered.
  * Calls made during a run share the next one.
  */
-export function shareRuns(work: () => Promise<void>): () => Promise<void> {
-  let running: Promise<void> | undefined;
-  let next: Promise<void> | undefined;
-  const start = (): Promise<void> => {
+export function shareRuns<T>(work: () => Promise<T>): () => Promise<T> {
+  let running: Promise<T> | undefined;
+  let next: Promise<T> | undefined;
+  const start = (): Promise<T> => {
     next = undefined;
     running = work().finally(() => {
       running = undefined;

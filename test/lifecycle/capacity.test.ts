@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { Slots } from '../../src/lifecycle/capacity.js';
+import { Slots } from '../../src/lifecycle/slots.js';
 import { deferred, next, openManager, record, scratch } from '../helpers/manager.js';
 
 const forever = () => new Promise<never>(() => undefined);
@@ -215,11 +215,7 @@ it('adds up, whatever is taken and released in whatever order', () => {
       fc.integer({ min: 1, max: 5 }),
       fc.integer({ min: 0, max: 3 }),
       (actions, limit, groupLimit) => {
-        const slots = new Slots(
-          limit,
-          () => groupLimit,
-          () => undefined,
-        );
+        const slots = new Slots(limit, () => groupLimit);
         const held: { group: string | undefined; hold: { release(): void } }[] = [];
         for (const { take, forced, group, index } of actions) {
           if (take) {

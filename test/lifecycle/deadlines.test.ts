@@ -2,9 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { Deadlines } from '../../src/lifecycle/deadlines.js';
-import { Entry } from '../../src/lifecycle/entry.js';
-import type { TaskRecord } from '../../src/task/record.js';
+import { Deadline } from '../../src/lifecycle/task/deadline.js';
 import { FakeClock } from '../helpers/clock.js';
 import { deferred, next, openManager, scratch } from '../helpers/manager.js';
 
@@ -116,13 +114,16 @@ it('fires once, never before its time, whatever the clocks do', async () => {
     fc.asyncProperty(fc.nat(10_000), fc.array(move, { maxLength: 30 }), async (timeoutMs, moves) => {
       const clock = new FakeClock();
       const deadlineAt = clock.now() + timeoutMs;
-      const entry = new Entry({ taskId: 't', status: 'running', deadlineAt } as TaskRecord, 0, undefined);
       let fired = 0;
-      const deadlines = new Deadlines(clock, () => {
-        fired++;
-        expect(clock.now()).toBeGreaterThanOrEqual(deadlineAt);
-      });
-      deadlines.arm(entry);
+      const deadline = new Deadline(
+        clock,
+        () => (fired === 0 ? deadlineAt : undefined),
+        () => {
+          fired++;
+          expect(clock.now()).toBeGreaterThanOrEqual(deadlineAt);
+        },
+      );
+      deadline.arm();
       for (const one of moves) {
         if ('jump' in one) clock.jump(one.jump);
         else await clock.advance(one.advance);
@@ -130,10 +131,10 @@ it('fires once, never before its time, whatever the clocks do', async () => {
       expect(fired).toBeLessThanOrEqual(1);
       if (fired === 0) {
         clock.jump(Math.max(0, deadlineAt - clock.now()));
-        deadlines.check(entry);
+        deadline.check();
         expect(fired).toBe(1);
       }
-      deadlines.clearAll();
+      deadline.clear();
       expect(clock.pendingTimers).toBe(0);
     }),
     { numRuns: 200 },

@@ -1,49 +1,53 @@
 import { BackgroundTaskError } from '../errors.js';
 import type { Slot } from '../task/spec.js';
 
-/** One taken place. Released once, however often asked. */
-export interface Hold {
+/** A slot that is taken. Released once, however often asked. */
+export interface HeldSlot {
   release(): void;
 }
 
 /** What reserveSlot gave out, and whether a task took it over. */
 interface Reservation {
   readonly owner: Slots;
-  hold: Hold | undefined;
+  hold: HeldSlot | undefined;
 }
 const reservations = new WeakMap<Slot, Reservation>();
 
 /**
- * Counts the places of detached work, in all and by group. Taking one is synchronous, before any side effect, so that no burst of
- * registrations can pass a limit. Adopted and detached work takes a place by right: it may push the count beyond the limit, and then
+ * Counts the slots of detached work, in all and by group. Taking one is synchronous, before any side effect, so that no burst of
+ * registrations can pass a limit. Adopted and detached work takes a slot by right: it may push the count beyond the limit, and then
  * nothing new starts until it is below again.
  */
 export class Slots {
   readonly limit: number;
   readonly #groupLimit: (group: string) => number;
-  readonly #onFree: () => void;
+  #onFree: () => void = () => undefined;
   readonly #byGroup = new Map<string, number>();
   #used = 0;
 
-  constructor(limit: number, groupLimit: (group: string) => number, onFree: () => void) {
+  constructor(limit: number, groupLimit: (group: string) => number) {
     this.limit = limit;
     this.#groupLimit = groupLimit;
-    this.#onFree = onFree;
+  }
+
+  /** `listener` is called whenever a slot was given back. One at a time: the queue. */
+  whenFree(listener: () => void): void {
+    this.#onFree = listener;
   }
 
   get used(): number {
     return this.#used;
   }
 
-  /** A place, if there is one. */
-  tryTake(group: string | undefined): Hold | undefined {
+  /** A slot, if one is free. */
+  tryTake(group: string | undefined): HeldSlot | undefined {
     if (this.#used >= this.limit) return undefined;
     if (group !== undefined && (this.#byGroup.get(group) ?? 0) >= this.#groupLimit(group)) return undefined;
     return this.take(group);
   }
 
-  /** A place by right. */
-  take(group: string | undefined): Hold {
+  /** A slot by right: it may go beyond the limit. */
+  take(group: string | undefined): HeldSlot {
     this.#count(group, 1);
     let held = true;
     return {
@@ -56,7 +60,7 @@ export class Slots {
     };
   }
 
-  /** A place for the host to hold. Throws `CAPACITY_EXCEEDED`. */
+  /** A slot for the host to hold. Throws `CAPACITY_EXCEEDED`. */
   reserve(group: string | undefined): Slot {
     const hold = this.tryTake(group);
     if (!hold) throw this.full(group);
@@ -70,8 +74,8 @@ export class Slots {
     return slot;
   }
 
-  /** Takes a reserved place over for a task: from then on `slot.release()` does nothing. Throws `INVALID_SPEC`. */
-  claim(slot: Slot, group: string | undefined): Hold {
+  /** Takes a reserved slot over for a task: from then on `slot.release()` does nothing. Throws `INVALID_SPEC`. */
+  claim(slot: Slot, group: string | undefined): HeldSlot {
     const reservation = reservations.get(slot);
     const problem =
       reservation?.owner !== this

@@ -1,7 +1,7 @@
 import { z } from 'zod';
-import { callable } from '../task/fields.js';
-import { defineTaskKind, type SpecReader } from '../task/kind.js';
-import type { JsonObject, StandardSchema } from '../task/types.js';
+import { callable } from '../../task/fields.js';
+import { defineTaskKind, type SpecReader } from '../../task/kind.js';
+import type { JsonObject, StandardSchema } from '../../task/types.js';
 
 const spec: SpecReader = {
   fields: { run: callable },

@@ -1,0 +1,51 @@
+/* What follows from the steps of a task for the manager as a whole. */
+import type { Outbox } from '../hooks/outbox.js';
+import type { Lifetime } from './lifetime.js';
+import type { Reconciler } from './reconciler.js';
+import type { Retention } from './retention.js';
+import type { TaskTable } from './table.js';
+import type { Task, TaskObserver } from './task/task.js';
+import type { Waits } from './waits.js';
+
+interface Parts {
+  readonly table: TaskTable<Task>;
+  readonly waits: Waits;
+  readonly retention: Retention;
+  readonly outbox: Outbox;
+  readonly reconciler: Reconciler;
+  readonly lifetime: Lifetime;
+}
+
+export class Observer implements TaskObserver {
+  readonly #parts: Parts;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  written(task: Task): void {
+    const { table, reconciler } = this.#parts;
+    table.put(task);
+    reconciler.schedule();
+  }
+
+  changed(task: Task): void {
+    this.#parts.waits.notify(task);
+  }
+
+  owes(task: Task): void {
+    this.#parts.outbox.offer(task.record);
+  }
+
+  ended(task: Task): void {
+    const { retention, lifetime } = this.#parts;
+    retention.ended(task);
+    lifetime.inBackground(retention.enforce(), task.taskId);
+  }
+
+  removed(task: Task): void {
+    const { table, retention } = this.#parts;
+    table.remove(task);
+    retention.removed(task);
+  }
+}

@@ -1,0 +1,441 @@
+/*
+ * One task: its record, its timers, its slot and its work. What it does is in the files beside this one (launch, look, takeover, stopping);
+ * what is found out is posted here, and what follows from it for this task is applied here. `dispose` is the whole clean-up: nothing of a task
+ * is kept anywhere else.
+ */
+import { BackgroundTaskError } from '../../errors.js';
+import type { OutputFile } from '../../output/output-file.js';
+import { jsonBytes } from '../../task/json.js';
+import type { KindRuntime } from '../../task/kind.js';
+import { isSupported, MAX_RECORD_BYTES, type TaskRecord } from '../../task/record.js';
+import { isTerminalStatus } from '../../task/status.js';
+import type { JsonValue, TaskStop } from '../../task/types.js';
+import type { Decision, Effect } from '../decide/decide.js';
+import type { Finding, Outcome } from '../decide/finding.js';
+import { isOver, reasonOf, toTaskError } from '../failures.js';
+import type { HeldSlot } from '../slots.js';
+import type { Awaited, Wait } from '../waits.js';
+import { makeWork } from '../work/sorts.js';
+import type { LaunchInput, ProgressReport, Work } from '../work/work.js';
+import { CallerSignal } from './caller.js';
+import { StopCampaign, type Stopped } from './campaign.js';
+import { Deadline, deadlineOf } from './deadline.js';
+import { beginAgain, beginNew, beginQueued, closing, type Launchable } from './launch.js';
+import type { Launching } from './launching.js';
+import { Ledger, type LedgerListener, unsupported } from './ledger.js';
+import { lookAt } from './look.js';
+import { type LookedAt, Looks } from './looks.js';
+import type { Unwritten } from './memory.js';
+import { ProgressWrites, progressOf } from './progress.js';
+import { resumeStop, type StopRequest, stop } from './stopping.js';
+import { isOpen, type LookResult, type OutOfReach, type Surroundings } from './subject.js';
+
+/** What the manager does about a task, after each step of it. */
+export interface TaskObserver {
+  /** Its record was written; the first time it is new. Before that is told. */
+  written(task: Task): void;
+  /** Something happened to it, and was told. */
+  changed(task: Task): void;
+  /** It has ended: it counts as one of the ended tasks from now on. */
+  ended(task: Task): void;
+  /** It owes deliveries. */
+  owes(task: Task): void;
+  /** It was removed from the disk. */
+  removed(task: Task): void;
+}
+
+/** Keeps room for what a record gains beside the result when it is settled. */
+const RECORD_MARGIN_BYTES = 32 * 1024;
+
+export class Task implements Launchable, Awaited, LedgerListener, LookedAt, Stopped {
+  readonly taskId: string;
+  readonly seq: number;
+  readonly kind: KindRuntime | undefined;
+  readonly shared: Surroundings;
+  isOrphaned = false;
+  launching: Launching | undefined;
+  outcome: Outcome | undefined;
+  outOfReach: OutOfReach | undefined;
+  recovery: LaunchInput | undefined;
+  waits: Set<Wait> | undefined;
+  /** How it left the foreground. */
+  released: 'detached' | 'detached_by_timeout' | undefined;
+  readonly #observer: TaskObserver;
+  readonly #ledger: Ledger;
+  #slot: HeldSlot | undefined;
+  #work: Work | undefined;
+  #looks: Looks | undefined;
+  #deadline: Deadline | undefined;
+  #progress: ProgressWrites | undefined;
+  #campaign: StopCampaign | undefined;
+  #caller: CallerSignal | undefined;
+  /** What was last reported, so that a fault that lasts is told once. */
+  #reported: string | undefined;
+
+  constructor(shared: Surroundings, observer: TaskObserver, record: TaskRecord, seq: number, kind?: KindRuntime) {
+    this.shared = shared;
+    this.#observer = observer;
+    this.#ledger = new Ledger(shared, record, this);
+    this.taskId = record.taskId;
+    this.seq = seq;
+    this.kind = kind;
+  }
+
+  get record(): TaskRecord {
+    return this.#ledger.record;
+  }
+  get view(): TaskRecord {
+    return this.#ledger.view;
+  }
+  get working(): TaskRecord {
+    return this.#ledger.working;
+  }
+  get unwritten(): Unwritten {
+    return this.#ledger.unwritten;
+  }
+  get isActive(): boolean {
+    return !isTerminalStatus(this.record.status);
+  }
+  get isFenced(): boolean {
+    return this.shared.lifetime.isFenced;
+  }
+  get clock() {
+    return this.shared.clock;
+  }
+  get output(): OutputFile {
+    return this.shared.store.output(this.taskId);
+  }
+
+  get work(): Work {
+    this.#work ??= makeWork(this.#expectKind(), this);
+    return this.#work;
+  }
+
+  #expectKind(): KindRuntime {
+    if (this.kind) return this.kind;
+    if (!isSupported(this.record)) throw unsupported(this.record);
+    const why = `the task is of the kind "${this.record.kind}", which this manager does not have, or its details do not fit that kind`;
+    throw new BackgroundTaskError('UNKNOWN_KIND', why, { taskId: this.taskId });
+  }
+
+  // Its record.
+
+  post(finding: Finding): Promise<TaskRecord> {
+    return this.#ledger.post(finding);
+  }
+
+  note(news: Unwritten): void {
+    this.#ledger.note(news);
+  }
+
+  forget(key: keyof Unwritten): void {
+    this.#ledger.forget(key);
+  }
+
+  /** Removes its record and all that belongs to it. `false`: it may not go. */
+  async remove(mayGo: (record: TaskRecord) => boolean): Promise<boolean> {
+    if (!(await this.#ledger.remove(mayGo))) return false;
+    this.#observer.removed(this);
+    this.shared.news.emit('task:pruned', { taskId: this.taskId });
+    this.#observer.changed(this);
+    return true;
+  }
+
+  async settle(outcome: Outcome): Promise<boolean> {
+    if (!this.isActive) return true;
+    this.outcome ??= outcome;
+    try {
+      await this.#writeEnd(this.outcome);
+    } catch (error) {
+      // Given up because the manager ended: the next owner judges anew.
+      if (!isOver(error)) this.reportOnce(toTaskError(error, 'STORAGE_FAILED', this.taskId));
+      this.#observer.changed(this);
+      return false;
+    }
+    return true;
+  }
+
+  async #writeEnd(outcome: Outcome): Promise<void> {
+    const inline = this.#fits(outcome.result);
+    // The result's own file first: a record that vouches for it must find it there.
+    if (outcome.result !== undefined && !inline) await this.shared.store.putResult(this.taskId, outcome.result);
+    await this.post({ is: 'ended', outcome, inline });
+  }
+
+  #fits(result: JsonValue | undefined): boolean {
+    if (result === undefined) return false;
+    const bytes = jsonBytes(result);
+    const { maxResultBytes } = this.shared.settings;
+    return bytes <= maxResultBytes && bytes + jsonBytes(this.record) + RECORD_MARGIN_BYTES <= MAX_RECORD_BYTES;
+  }
+
+  // What follows from a decision.
+
+  written(): void {
+    const { owner } = this.shared.store;
+    if (this.isOrphaned && this.record.owner?.instanceId === owner.instanceId) this.isOrphaned = false;
+    this.#observer.written(this);
+  }
+
+  apply({ events, effects }: Decision): void {
+    for (const event of events) {
+      if (event.name === 'task:detached') this.released = event.byTimeout ? 'detached_by_timeout' : 'detached';
+    }
+    for (const effect of effects) this.#apply(effect);
+  }
+
+  changed(): void {
+    this.#observer.changed(this);
+  }
+
+  #apply(effect: Effect): void {
+    if (effect === 'take slot') this.#slot ??= this.shared.slots.take(this.record.group);
+    else if (effect === 'release slot') this.hold(undefined);
+    else if (effect === 'arm deadline') this.#armDeadline();
+    else if (effect === 'free caller') this.#freeCaller();
+    else if (effect === 'dispose work') this.#disposeEnded();
+    else if (effect === 'deliver hooks') this.#observer.owes(this);
+    else this.#retain(effect);
+  }
+
+  /** The last one: an effect that is not handled above does not compile. */
+  #retain(_: 'retain'): void {
+    this.#observer.ended(this);
+  }
+
+  hold(slot: HeldSlot | undefined): void {
+    const before = this.#slot;
+    this.#slot = slot;
+    before?.release();
+  }
+
+  /** A dead owner's: it holds its slot until it is known how it stands. */
+  orphan(): void {
+    this.isOrphaned = true;
+    if (this.kind && this.record.detached && this.record.status !== 'queued') this.#apply('take slot');
+  }
+
+  takenOver(): void {
+    this.isOrphaned = false;
+    this.#armDeadline();
+  }
+
+  // Its launches and looks.
+
+  async beginNew(slot: HeldSlot | undefined, input: unknown, signal: AbortSignal | undefined): Promise<void> {
+    await beginNew(this, slot, input);
+    if (!signal || this.record.detached || !this.isActive) return;
+    this.#caller = new CallerSignal(signal, (reason) =>
+      this.#inBackground(this.stop({ cause: 'user', reason, isWanted: () => !this.record.detached })),
+    );
+  }
+
+  begin(slot: HeldSlot, input: unknown): Promise<'deferred' | 'over'> {
+    return beginQueued(this, slot, input);
+  }
+
+  beginAgain(input: unknown): Promise<void> {
+    return beginAgain(this, input);
+  }
+
+  async look(): Promise<LookResult> {
+    // There is nothing to look at before `start` has answered, and however long that takes, nobody else waits for it.
+    return this.launching ? 'active' : this.#lookAt.look();
+  }
+
+  async lookOver(): Promise<void> {
+    await this.#looks?.over();
+  }
+
+  hint(): void {
+    if (this.isActive && this.kind && !this.shared.lifetime.isQuiet) this.#lookAt.hint();
+  }
+
+  get #lookAt(): Looks {
+    this.#looks ??= new Looks(this.clock, this);
+    return this.#looks;
+  }
+
+  /** For {@link Looks}. */
+  lookNow(): Promise<LookResult> {
+    return lookAt(this);
+  }
+
+  lookFailed(error: unknown): void {
+    if (!isOver(error)) this.reportOnce(toTaskError(error, 'STORAGE_FAILED', this.taskId));
+  }
+
+  // How it is stopped, detached and answered.
+
+  /** Resolves once the stop is on record and under way, or the task has ended. */
+  stop(request: StopRequest): Promise<void> {
+    return stop(this, request);
+  }
+
+  outputLimit(): void {
+    if (this.isActive) this.#inBackground(this.stop({ cause: 'output_limit' }));
+  }
+
+  /** For a pass, after its look: a deadline that the timer missed, and a stop that nobody carries out. */
+  catchUp(): void {
+    this.#deadlineTimer.check();
+    resumeStop(this);
+  }
+
+  carryOut(graceMs: number): void {
+    // It is on record: the next owner carries it out.
+    if (this.shared.lifetime.isQuiet) return;
+    if (this.#campaign) this.#campaign.hurry(graceMs);
+    else this.#campaign = new StopCampaign(this.clock, this, graceMs);
+  }
+
+  /** For the campaign. */
+  async end(how: 'terminate' | 'kill'): Promise<void> {
+    const { stop: onRecord } = this.working;
+    if (!this.isActive || this.outcome || !onRecord) return;
+    try {
+      await this.work.stop(how, onRecord);
+    } catch (error) {
+      this.reportOnce(toTaskError(error, 'STORAGE_FAILED', this.taskId));
+    }
+  }
+
+  lookSoon(): void {
+    this.#lookAt.soon();
+  }
+
+  /** Sends it to the background. What is there or has ended stays as it is. */
+  async detach(byTimeout: boolean): Promise<TaskRecord> {
+    if (!this.isActive || this.record.detached) return this.view;
+    this.#expectKind();
+    // What has ended is not detached. A probe that fails says nothing.
+    await this.look().catch((error: unknown) => this.reportOnce(error));
+    if (!this.isActive || this.outcome) return this.view;
+    return this.post({ is: 'detached', byTimeout, now: this.clock.now() });
+  }
+
+  async answer(value: JsonValue): Promise<TaskRecord> {
+    this.assertWaiting();
+    return this.work.answer(value);
+  }
+
+  /** Throws `TASK_NOT_WAITING`. */
+  assertWaiting(): void {
+    const { status } = this.record;
+    const why =
+      status !== 'waiting'
+        ? `the task is ${status}, and waits for nothing`
+        : this.working.stop && 'the task is being stopped';
+    if (why) throw new BackgroundTaskError('TASK_NOT_WAITING', why, { taskId: this.taskId });
+  }
+
+  reportProgress(report: ProgressReport): void {
+    this.note({ progress: progressOf(report, this.clock.now()) });
+    this.shared.news.emit('task:progress', { task: this.view });
+    this.#progress ??= new ProgressWrites(this.clock, () => this.#writeProgress());
+    this.#progress.ask();
+  }
+
+  #writeProgress(): void {
+    if (!this.isActive || !this.unwritten.progress) return;
+    this.post({ is: 'progressed' }).then(
+      () => this.recovered(),
+      (error: unknown) => this.reportOnce(error),
+    );
+  }
+
+  // Its deadline.
+
+  get #deadlineTimer(): Deadline {
+    this.#deadline ??= new Deadline(
+      this.clock,
+      // A deadline has nothing to say of a task that is being stopped, or whose outcome is known and only not on disk yet.
+      () => (isOpen(this) ? deadlineOf(this.record) : undefined),
+      () => this.#inBackground(this.#expired()),
+    );
+    return this.#deadline;
+  }
+
+  #armDeadline(): void {
+    if (this.shared.lifetime.isQuiet) this.#deadline?.clear();
+    else this.#deadlineTimer.arm();
+  }
+
+  async #expired(): Promise<void> {
+    const { detached, detachOnTimeout } = this.record;
+    if (!detached && detachOnTimeout) await this.detach(true);
+    else await this.stop({ cause: 'deadline', isWanted: () => this.#deadline?.isOver === true });
+  }
+
+  // What it tells.
+
+  report(error: unknown): void {
+    this.shared.news.report(error, this.taskId);
+  }
+
+  reportOnce(error: unknown): void {
+    const reason = reasonOf(error);
+    if (this.#reported === reason) return;
+    this.#reported = reason;
+    this.report(error);
+  }
+
+  recovered(): void {
+    this.#reported = undefined;
+  }
+
+  // Its end, and the manager's.
+
+  abortLaunch(): void {
+    this.launching?.abort(closing());
+  }
+
+  /** The manager closes, and a later owner may begin its work again. */
+  async leave(): Promise<void> {
+    await this.work.leave({ cause: 'shutdown', requestedAt: this.clock.now() });
+    await this.look();
+  }
+
+  /** No timer, no look and no stop begins any more. */
+  silence(): void {
+    this.#deadline?.clear();
+    this.#progress?.clear();
+    this.#looks?.clear();
+    this.#campaign?.end();
+    this.#campaign = undefined;
+    this.#freeCaller();
+  }
+
+  async quiesce(): Promise<void> {
+    await this.#work?.quiesce();
+  }
+
+  /** Nothing is left of it in this process. `reason`: why work in this process is told to end. */
+  async dispose(reason?: TaskStop): Promise<void> {
+    this.silence();
+    const work = this.#work;
+    this.#work = undefined;
+    await work?.dispose(reason);
+  }
+
+  #disposeEnded(): void {
+    const work = this.#work;
+    this.outcome = undefined;
+    this.isOrphaned = false;
+    this.recovered();
+    this.silence();
+    this.#work = undefined;
+    this.#deadline = undefined;
+    this.#progress = undefined;
+    if (work) this.#inBackground(work.settled().finally(() => work.dispose()));
+  }
+
+  #freeCaller(): void {
+    this.#caller?.release();
+    this.#caller = undefined;
+  }
+
+  #inBackground(work: Promise<unknown>): void {
+    this.shared.lifetime.inBackground(work, this.taskId);
+  }
+}

@@ -1,0 +1,30 @@
+/* The one place that knows the two sorts of work apart: work in this process, and work that goes on without it. */
+import { z } from 'zod';
+import { callable } from '../../task/fields.js';
+import type { KindRuntime, SpecReader } from '../../task/kind.js';
+import { FunctionWork } from './function-work.js';
+import { KindWork } from './kind-work.js';
+import type { Work, WorkHost } from './work.js';
+
+export function makeWork(kind: KindRuntime, host: WorkHost): Work {
+  return kind.start ? new KindWork(kind, host) : new FunctionWork(kind, host);
+}
+
+const inProcess: SpecReader = {
+  fields: { details: z.unknown().optional(), run: callable },
+  read: ({ details, run }) => ({ details, input: run }),
+};
+const goesOn: SpecReader = {
+  fields: { details: z.unknown().optional(), input: z.unknown().optional() },
+  read: ({ details, input }) => ({ details, input }),
+};
+
+/** How a spec of this kind is read. */
+export function specReaderOf(kind: KindRuntime): SpecReader {
+  return kind.spec ?? (kind.start ? goesOn : inProcess);
+}
+
+/** Whether a launch needs something that a later owner must be given again: `start` was called with an input, and no record holds it. */
+export function hasUnrecordedInput(kind: KindRuntime, input: unknown): boolean {
+  return kind.start !== undefined && kind.missing === undefined && input !== undefined;
+}
