@@ -3,7 +3,7 @@ import { BackgroundTaskError } from '../errors.js';
 import { countOrInfinity, functionOf, milliseconds } from '../task/fields.js';
 import { validate } from '../task/problems.js';
 import type { Differences, None } from '../task/same.js';
-import { came, show } from '../task/show.js';
+import { came, textOrType } from '../task/show.js';
 import type { Hook, HookDefinition, HookOptions } from './types.js';
 
 /** Part of every delivery id, and so of a header: starts with a letter or digit, which also keeps `__proto__` out. */
@@ -31,7 +31,7 @@ export interface HookSettings extends Readonly<z.output<typeof schema>> {
 export function checkHookName(name: unknown): asserts name is string {
   if (typeof name === 'string' && namePattern.test(name)) return;
   throw invalid(
-    `expected a hook name of 1 to 64 letters, digits, ".", "_" and "-" that starts with a letter or digit, got ${typeof name === 'string' ? show(name) : came(name)}`,
+    `expected a hook name of 1 to 64 letters, digits, ".", "_" and "-" that starts with a letter or digit, got ${textOrType(name)}`,
   );
 }
 

@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto';
 import { BackgroundTaskError } from '../errors.js';
-import { came, show } from './show.js';
+import { came, textOrType } from './show.js';
 
 /** The pattern of an id: safe as a file name on every system, and never a path. */
 export const namePattern = /^[a-z0-9]+(?:[-_][a-z0-9]+)*$/;
@@ -15,10 +15,9 @@ export function isTaskId(value: unknown): value is string {
 /** Called before any path is built from an id. Throws `INVALID_TASK_ID`. */
 export function assertTaskId(value: unknown, at = ''): asserts value is string {
   if (isTaskId(value)) return;
-  const shown = typeof value === 'string' ? show(value) : came(value);
   throw new BackgroundTaskError(
     'INVALID_TASK_ID',
-    `${at}expected a task id of 1 to ${MAX_ID_LENGTH} characters matching ${namePattern.source}, got ${shown}`,
+    `${at}expected a task id of 1 to ${MAX_ID_LENGTH} characters matching ${namePattern.source}, got ${textOrType(value)}`,
   );
 }
 

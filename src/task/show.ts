@@ -17,6 +17,11 @@ export function came(value: unknown): string {
   return typeName(value);
 }
 
+/** What came where a string belongs: a string as it stands; of any other value, its type. */
+export function textOrType(value: unknown): string {
+  return typeof value === 'string' ? show(value) : came(value);
+}
+
 /** The type of a value, without any part of it. */
 export function typeName(value: unknown): string {
   if (value === null || value === undefined) return String(value);

@@ -2,7 +2,7 @@
 import { join, relative } from 'node:path';
 import ts from 'typescript';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { compilerOptions, createProgram, root } from '../helpers/house.js';
+import { compilerOptions, createProgram, exportsOf, root } from '../helpers/house.js';
 
 /** Types whose members a host writes or calls: each of them has a unit, a range or a default to tell. */
 const spelledOut = new Set([
@@ -37,14 +37,7 @@ beforeAll(() => {
 
 const entries = [join(root, 'src/index.ts'), join(root, 'src/webhook/index.ts')];
 
-function exportsOf(file: string): ts.Symbol[] {
-  const source = program.getSourceFile(file);
-  const module = source && checker.getSymbolAtLocation(source);
-  if (!module) throw new Error(`${file} is missing or exports nothing`);
-  return checker.getExportsOfModule(module).map((symbol) => {
-    return symbol.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(symbol) : symbol;
-  });
-}
+const exported = (): ts.Symbol[] => entries.flatMap((file) => [...exportsOf(program, file).values()]);
 
 function isDocumented(symbol: ts.Symbol): boolean {
   return ts.displayPartsToString(symbol.getDocumentationComment(checker)).trim().length > 0;
@@ -103,12 +96,12 @@ function undocumentedMembers(symbol: ts.Symbol): string[] {
 
 describe('documentation', () => {
   it('is there for every exported name', () => {
-    const bare = entries.flatMap(exportsOf).filter((symbol) => !isDocumented(symbol));
+    const bare = exported().filter((symbol) => !isDocumented(symbol));
     expect(bare.map((symbol) => `${symbol.name} (${(symbol.declarations ?? []).map(where).join(', ')})`)).toEqual([]);
   });
 
   it('is there for every method, option and field of a spec', () => {
-    const symbols = entries.flatMap(exportsOf).filter((symbol) => spelledOut.has(symbol.name));
+    const symbols = exported().filter((symbol) => spelledOut.has(symbol.name));
     expect(symbols.map((symbol) => symbol.name).sort()).toEqual([...spelledOut].sort());
     expect(symbols.flatMap(undocumentedMembers)).toEqual([]);
   });

@@ -10,7 +10,7 @@ import { builtInKinds } from '../../src/task/built-in.js';
 import { eventNames } from '../../src/task/events.js';
 import { hookStates, stopCauses, taskStatuses } from '../../src/task/status.js';
 import { compileChanged, onlyChecked, onlyNamed } from '../helpers/forgotten.js';
-import { compilerOptions, createProgram, filesBelow, root } from '../helpers/house.js';
+import { compilerOptions, createProgram, exportsOf, filesBelow, root } from '../helpers/house.js';
 import { openManager, scratch } from '../helpers/manager.js';
 
 const entry = join(root, 'src/index.ts');
@@ -38,17 +38,8 @@ describe('what the sources list', () => {
   beforeAll(() => {
     program = createProgram([entry], options);
     checker = program.getTypeChecker();
-    exported = exportsOf(entry);
+    exported = exportsOf(program, entry);
   });
-
-  function exportsOf(file: string): ReadonlyMap<string, ts.Symbol> {
-    const source = program.getSourceFile(file);
-    const module = source && checker.getSymbolAtLocation(source);
-    const symbols = module ? checker.getExportsOfModule(module) : [];
-    return new Map(
-      symbols.map((one) => [one.name, one.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(one) : one]),
-    );
-  }
 
   function membersOf(name: string, from = exported): ts.Symbol[] {
     const symbol = from.get(name);
@@ -75,7 +66,7 @@ describe('what the sources list', () => {
   });
 
   it('is in the README or docs, and at its declaration: each field of the record', () => {
-    const fields = membersOf('TaskRecord', exportsOf(join(root, 'src/task/record.ts')));
+    const fields = membersOf('TaskRecord', exportsOf(program, join(root, 'src/task/record.ts')));
     expect(fields.length).toBeGreaterThan(30);
     expect(undocumented(fields.map(({ name }) => name))).toEqual([]);
     expect(withoutComment(fields)).toEqual([]);
@@ -95,7 +86,7 @@ describe('what the sources list', () => {
 
   it('is documented at its declaration: each event, error code and the members of each closed type', () => {
     expect(withoutComment(membersOf('BackgroundTaskEvents'))).toEqual([]);
-    const codes = exportsOf(join(root, 'src/errors.ts')).get('errorCodes');
+    const codes = exportsOf(program, join(root, 'src/errors.ts')).get('errorCodes');
     expect(withoutComment(codes ? checker.getTypeOfSymbol(codes).getProperties() : [])).toEqual([]);
     const comment = (name: string) => ts.displayPartsToString(exported.get(name)?.getDocumentationComment(checker));
     const unnamed = (name: string, values: readonly string[]) =>

@@ -1,8 +1,8 @@
 // What hosts rely on by name. A change here is a change of the contract: it belongs into a changeset.
 import { join } from 'node:path';
-import ts from 'typescript';
+import type ts from 'typescript';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { built, compilerOptions, createProgram, root, run } from '../helpers/house.js';
+import { built, compilerOptions, createProgram, exportsOf, root, run } from '../helpers/house.js';
 
 const values = [
   'BackgroundTaskError',
@@ -44,20 +44,17 @@ describe('runtime exports', () => {
 
 describe('names in the declarations', () => {
   let checker: ts.TypeChecker;
-  let module: ts.Symbol[];
+  let exported: ReadonlyMap<string, ts.Symbol>;
   beforeAll(() => {
     const program = createProgram([built('index.d.ts')], compilerOptions(join(root, 'test/house/types/tsconfig.json')));
     checker = program.getTypeChecker();
-    const source = program.getSourceFile(built('index.d.ts'));
-    const symbol = source && checker.getSymbolAtLocation(source);
-    module = symbol ? checker.getExportsOfModule(symbol) : [];
+    exported = exportsOf(program, built('index.d.ts'));
   });
 
   function typeNamed(name: string): ts.Type {
-    const exported = module.find((one) => one.name === name);
-    if (!exported) throw new Error(`${name} is not exported`);
-    const target = exported.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(exported) : exported;
-    return checker.getDeclaredTypeOfSymbol(target);
+    const symbol = exported.get(name);
+    if (!symbol) throw new Error(`${name} is not exported`);
+    return checker.getDeclaredTypeOfSymbol(symbol);
   }
 
   function literals(name: string): string[] {
