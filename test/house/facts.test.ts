@@ -8,7 +8,7 @@ import { errorCodes } from '../../src/errors.js';
 import { BackgroundTaskManager, defineTaskKind } from '../../src/index.js';
 import { builtInKinds } from '../../src/task/built-in.js';
 import { eventNames } from '../../src/task/events.js';
-import { hookStates, stopCauses, taskStatuses } from '../../src/task/status.js';
+import { hookStates, judge, stopCauses, taskStatuses } from '../../src/task/status.js';
 import { compileChanged, onlyChecked, onlyNamed } from '../helpers/forgotten.js';
 import { compilerOptions, createProgram, exportsOf, filesBelow, root } from '../helpers/house.js';
 import { openManager, scratch } from '../helpers/manager.js';
@@ -47,9 +47,14 @@ describe('what the sources list', () => {
     return checker.getDeclaredTypeOfSymbol(symbol).getProperties();
   }
 
-  const documentation = ['README.md', ...filesBelow('docs', '.md')].map(read).join('\n');
-  const undocumented = (names: Iterable<string>): string[] =>
-    [...names].filter((name) => !new RegExp(`\`(${name}|[^\`\n]*\\b${name}\\b[^\`\n]*)\``).test(documentation));
+  /** Every name that stands in code within a line of the README and of docs. */
+  const documented = new Set(
+    ['README.md', ...filesBelow('docs', '.md')]
+      .map((file) => read(file).replace(/^```[\s\S]*?^```$/gm, ''))
+      .flatMap((text) => [...text.matchAll(/`([^`\n]+)`/g)])
+      .flatMap(([, code = '']) => code.match(/[\w:]*\w/g) ?? []),
+  );
+  const undocumented = (names: Iterable<string>): string[] => [...names].filter((name) => !documented.has(name));
   const withoutComment = (members: readonly ts.Symbol[]): string[] =>
     members.filter((one) => one.getDocumentationComment(checker).length === 0).map(({ name }) => name);
 
@@ -139,6 +144,7 @@ describe('what the sources list', () => {
     const manager = await openManager({ kinds: [job, agent] });
     const register = (kind: string) => knownKeys(() => manager.registerTask({ kind, ...novel } as never));
     expect(await register('process')).toEqual(names('ProcessSpec').sort());
+    expect(await register('function')).toEqual(names('FunctionSpec').sort());
     expect(await register('job')).toEqual([...names('SpecBase'), 'kind', 'details', 'input'].sort());
     expect(await register('agent')).toEqual([...names('SpecBase'), 'kind', 'details', 'run'].sort());
   });
@@ -156,6 +162,23 @@ describe('what the sources list', () => {
     expect(await known((given) => manager.pruneTasks(given))).toEqual(names('PruneOptions').sort());
     expect(await known((given) => manager.close(given))).toEqual(names('CloseOptions').sort());
   });
+});
+
+it('the table of verdicts in the documentation says what is judged, for each stop cause', () => {
+  const pages = ['README.md', ...filesBelow('docs', '.md')].map(read).join('\n');
+  const [, table = ''] = /^\| stop on record \|.*\n\|[-| ]+\|\n((?:\|.*\n)+)/m.exec(pages) ?? [];
+  const codes = (cell = '') => [...cell.matchAll(/`(\w+)`/g)].map(([, code]) => code);
+  const written = table.split('\n').flatMap((row) => {
+    const [, stops, ...endings] = row.split('|');
+    const verdicts = endings.slice(0, 3).map((ending) => codes(ending)[0]);
+    return (codes(stops).length > 0 ? codes(stops) : row ? ['none'] : []).map((stop) => [stop, ...verdicts]);
+  });
+  const endings = ['completed', 'failed', 'gone'] as const;
+  const judged = [undefined, ...stopCauses].map((cause) => [
+    cause ?? 'none',
+    ...endings.map((ending) => judge(ending, cause && { cause })),
+  ]);
+  expect(written.sort()).toEqual(judged.sort());
 });
 
 describe('each event', () => {
