@@ -37,7 +37,7 @@ export class Closing {
     }
     this.#parts.retention.close();
     waits.close(error);
-    void processes.dispose(() => false);
+    processes.close();
     return true;
   }
 
@@ -127,12 +127,11 @@ export class Closing {
     retention.close();
     waits.close(error);
     // What stands still for its output gets its stop on record while that can be written; what cannot get one goes on.
-    await Promise.allSettled([processes.quiesce(), ...[...table.allActive()].map((task) => task.quiesce())]);
+    await Promise.allSettled([...table.allActive()].map((task) => task.quiesce()));
     await lifetime.backgroundOver();
     lifetime.end();
-    const active = [...table.allActive()];
-    await processes.dispose((taskId) => table.get(taskId)?.record.stop !== undefined);
-    await Promise.allSettled(active.map((task) => task.dispose()));
+    processes.close();
+    await Promise.allSettled([...table.allActive()].map((task) => task.dispose()));
   }
 }
 

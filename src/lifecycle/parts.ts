@@ -65,8 +65,10 @@ export class Parts {
       owner: store.owner,
       clock,
       onHint: (taskId) => table.get(taskId)?.hint(),
-      onOutputLimit: (taskId) => table.get(taskId)?.outputLimit(),
-      onError: (error, taskId) => news.report(error, taskId),
+      onHintAll: () => {
+        for (const task of table.allActive()) task.hint();
+      },
+      onError: (error) => news.report(error),
       recoverProcess: settings.recoverProcess,
     });
     const builtIn = [this.processes.kind, functionKind].map((kind) => runtimeOf(kind)!);

@@ -170,7 +170,7 @@ export interface KindRuntime {
   readonly spec?: SpecReader;
   /** Called once the outcome of a task is durable, for built-in kinds that keep files of their own. */
   readonly settled?: (task: any) => Awaitable<void>;
-  /** For built-in kinds that keep something for each task: makes it. Its calls take the place of the ones above. */
+  /** For built-in kinds whose work goes on without the host, and that keep something for each task: makes it. Then there is no `start`. */
   readonly attach?: (taskId: string, port: WorkPort) => AttachedWork;
 }
 
@@ -253,7 +253,7 @@ export function defineTaskKind(definition: any): any {
 }
 
 /**
- * Defines a built-in kind that keeps something for each task. `attach` is no key of a definition: the object that a host defines a kind with
+ * Defines a built-in kind that keeps something for each task, and has no `start` and `probe` of its own. `attach` is no key of a definition: the object that a host defines a kind with
  * may have a method of this name.
  * @internal
  */

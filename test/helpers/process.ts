@@ -15,7 +15,7 @@ import { ownIdentity } from '../../src/store/identity.js';
 import { Layout } from '../../src/store/layout.js';
 import { RunFiles } from '../../src/store/run-files.js';
 import { RunFolder } from '../../src/store/run-folder.js';
-import { type KindRuntime, type Probe, runtimeOf } from '../../src/task/kind.js';
+import { type AttachedWork, type KindRuntime, type Probe, runtimeOf } from '../../src/task/kind.js';
 import type { OwnerIdentity, ProcessDetails, ProcessTask, TaskStop } from '../../src/task/types.js';
 import { tempDirectory, until } from './wait.js';
 
@@ -38,12 +38,11 @@ export class ProcessLab {
   readonly exceeded: string[] = [];
   readonly errors: Error[] = [];
   readonly kind: KindRuntime;
-  /** Resolves once who was frozen for its output goes on, but for tasks whose stop is on record. */
-  readonly dispose: (hasStop?: (taskId: string) => boolean) => Promise<void>;
-  readonly quiesce: () => Promise<void>;
   /** The manager has ended, and its tasks have not heard of it yet. */
   readonly close: () => void;
   readonly #clock: Clock;
+  /** As the tasks of a manager have them. */
+  readonly #works = new Map<string, AttachedWork>();
   #ids = 0;
 
   constructor({ clock = systemClock, owner = {}, layout = newLayout() }: LabOptions = {}) {
@@ -57,17 +56,37 @@ export class ProcessLab {
       clock,
       onHint: (taskId) => this.hints.push(taskId),
       onHintAll: () => this.hints.push('all'),
-      onOutputLimit: (taskId) => this.exceeded.push(taskId),
       onError: (error) => this.errors.push(error),
     });
     this.kind = runtimeOf(support.kind)!;
-    this.dispose = (hasStop = () => false) => support.dispose(hasStop);
-    this.quiesce = support.quiesce;
     this.close = support.close;
     onTestFinished(async () => {
       await this.dispose(() => true);
       await killTrees(layout.runDir);
     });
+  }
+
+  /** What the kind keeps for this task. */
+  work({ taskId }: { readonly taskId: string }): AttachedWork {
+    const work =
+      this.#works.get(taskId) ??
+      this.kind.attach!(taskId, {
+        hint: () => this.hints.push(taskId),
+        outputLimit: () => this.exceeded.push(taskId),
+        report: (error) => this.errors.push(error),
+      });
+    this.#works.set(taskId, work);
+    return work;
+  }
+
+  async quiesce(): Promise<void> {
+    await Promise.all([...this.#works.values()].map((work) => work.quiesce!()));
+  }
+
+  /** The manager has ended. Resolves once what stood still for its output goes on, but for tasks whose stop is on record. */
+  async dispose(hasStop: (taskId: string) => boolean = () => false): Promise<void> {
+    this.close();
+    await Promise.all([...this.#works].map(([taskId, work]) => work.dispose!(hasStop(taskId))));
   }
 
   /** A task that is `running` on record and was not started. */
@@ -103,7 +122,7 @@ export class ProcessLab {
     const outputPath = this.layout.outputPath(taskId);
     writeFileSync(outputPath, '', { flag: 'a' });
     const context = { taskId, attempt, details, outputPath, signal: new AbortController().signal, task };
-    const learnt = (await this.kind.start!(context as never, input)) as Partial<ProcessDetails>;
+    const learnt = (await this.work(task).start!(context as never, input)) as Partial<ProcessDetails>;
     return { ...task, details: { ...details, ...learnt } };
   }
 
@@ -116,7 +135,7 @@ export class ProcessLab {
   }
 
   probe(task: ProcessTask): Promise<ProcessProbe> {
-    return Promise.resolve(this.kind.probe!(task)) as Promise<ProcessProbe>;
+    return Promise.resolve(this.work(task).probe!(task)) as Promise<ProcessProbe>;
   }
 
   /** Probes until it has ended. */
@@ -133,11 +152,11 @@ export class ProcessLab {
   }
 
   async stop(task: ProcessTask, how: 'terminate' | 'kill'): Promise<void> {
-    await this.kind.stop!(task, how);
+    await this.work(task).stop!(task, how);
   }
 
   async settled(task: ProcessTask): Promise<void> {
-    await this.kind.settled!(task);
+    await this.work(task).settled!(task);
   }
 
   output(task: ProcessTask): Buffer {

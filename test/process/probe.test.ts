@@ -413,7 +413,7 @@ describe('what a task puts in the place of', () => {
     make(lab.layout.outputPath(task.taskId));
     const { taskId, attempt, details } = task;
     const context = { taskId, attempt, details, outputPath: lab.layout.outputPath(taskId), task };
-    const start = lab.kind.start!({ ...context, signal: new AbortController().signal } as never, {});
+    const start = lab.work(context).start!({ ...context, signal: new AbortController().signal } as never, {});
     await expect(start, what).rejects.toThrow('is not a regular file');
   });
 });

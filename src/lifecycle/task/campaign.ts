@@ -20,7 +20,7 @@ export class StopCampaign {
   #killAt: number;
   #isKilling = false;
 
-  constructor(clock: Clock, task: Stopped, graceMs: number) {
+  constructor(clock: Clock, graceMs: number, task: Stopped) {
     this.#clock = clock;
     this.#task = task;
     this.#killAt = clock.monotonic() + graceMs;

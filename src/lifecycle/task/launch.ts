@@ -113,9 +113,9 @@ async function giveUp(task: Launchable): Promise<void> {
 }
 
 async function endUnbegun(task: Launchable): Promise<void> {
+  // It was never `running`: its end gives no slot back.
+  if (task.record.status === 'queued') task.hold(undefined);
   await task.settle({ ending: 'gone', endedAt: timeOf(task), neverBegan: 'nobody was told' });
-  // Where it was never `running`, nothing gives its slot back.
-  if (!task.isActive) task.hold(undefined);
 }
 
 async function failed(task: Launchable, error: unknown, callerWaits: boolean): Promise<BackgroundTaskError> {

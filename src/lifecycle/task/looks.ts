@@ -7,8 +7,8 @@ import type { LookResult } from './subject.js';
 export interface LookedAt {
   /** One look. */
   lookNow(): Promise<LookResult>;
-  /** A launch under way: a hint waits until it is over. */
-  readonly launching: { readonly over: Promise<void> } | undefined;
+  /** Resolves once no launch is under way: a hint waits for that. */
+  launchOver(): Promise<void>;
   /** Told of looks that failed and that nobody waits for. */
   lookFailed(error: unknown): void;
 }
@@ -75,7 +75,7 @@ export class Looks {
   async #soon(): Promise<LookResult | undefined> {
     if (this.#isHinted) return undefined;
     this.#isHinted = true;
-    await this.#task.launching?.over;
+    await this.#task.launchOver();
     try {
       return await this.look();
     } catch (error) {

@@ -39,7 +39,7 @@ export interface Subject extends WorkHost, Queued {
   readonly shared: Surroundings;
   /** How to launch, look at and stop it; `undefined` for what this host must not touch: it is listed and kept. */
   readonly kind: KindRuntime | undefined;
-  /** Throws `UNKNOWN_KIND` or `RECORD_UNSUPPORTED` where this host must not touch it. */
+  /** Throws as {@link expectKind} does. */
   readonly work: Work;
   readonly launching: Launching | undefined;
   /** Judged, and not on disk yet. It never changes again. */
@@ -65,6 +65,8 @@ export interface Subject extends WorkHost, Queued {
   beginAgain(input: unknown): Promise<void>;
   /** Carries out the stop on record. */
   carryOut(graceMs: number): void;
+  /** Throws `UNKNOWN_KIND` or `RECORD_UNSUPPORTED` where this host must not touch it. */
+  expectKind(): KindRuntime;
   /** The `error` event, once until the reason changes or a write succeeds. */
   reportOnce(error: unknown): void;
 }

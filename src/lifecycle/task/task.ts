@@ -15,20 +15,15 @@ import type { Finding, Outcome } from '../decide/finding.js';
 import { isOver, reasonOf, toTaskError } from '../failures.js';
 import type { HeldSlot } from '../slots.js';
 import type { Awaited, Wait } from '../waits.js';
-import { makeWork } from '../work/sorts.js';
 import type { LaunchInput, ProgressReport, Work } from '../work/work.js';
-import { CallerSignal } from './caller.js';
-import { StopCampaign, type Stopped } from './campaign.js';
-import { Deadline, deadlineOf } from './deadline.js';
+import { type Holder, Holdings } from './holdings.js';
 import { beginAgain, beginNew, beginQueued, closing, type Launchable } from './launch.js';
 import type { Launching } from './launching.js';
 import { Ledger, type LedgerListener, unsupported } from './ledger.js';
-import { lookAt } from './look.js';
-import { type LookedAt, Looks } from './looks.js';
 import type { Unwritten } from './memory.js';
-import { ProgressWrites, progressOf } from './progress.js';
+import { progressOf } from './progress.js';
 import { resumeStop, type StopRequest, stop } from './stopping.js';
-import { isOpen, type LookResult, type OutOfReach, type Surroundings } from './subject.js';
+import type { LookResult, OutOfReach, Surroundings } from './subject.js';
 
 /** What the manager does about a task, after each step of it. */
 export interface TaskObserver {
@@ -47,7 +42,7 @@ export interface TaskObserver {
 /** Keeps room for what a record gains beside the result when it is settled. */
 const RECORD_MARGIN_BYTES = 32 * 1024;
 
-export class Task implements Launchable, Awaited, LedgerListener, LookedAt, Stopped {
+export class Task implements Holder, Launchable, Awaited, LedgerListener {
   readonly taskId: string;
   readonly seq: number;
   readonly kind: KindRuntime | undefined;
@@ -62,13 +57,8 @@ export class Task implements Launchable, Awaited, LedgerListener, LookedAt, Stop
   released: 'detached' | 'detached_by_timeout' | undefined;
   readonly #observer: TaskObserver;
   readonly #ledger: Ledger;
-  #slot: HeldSlot | undefined;
-  #work: Work | undefined;
-  #looks: Looks | undefined;
-  #deadline: Deadline | undefined;
-  #progress: ProgressWrites | undefined;
-  #campaign: StopCampaign | undefined;
-  #caller: CallerSignal | undefined;
+  /** Absent once it has ended. */
+  #holdings: Holdings | undefined;
   /** What was last reported, so that a fault that lasts is told once. */
   #reported: string | undefined;
 
@@ -107,11 +97,15 @@ export class Task implements Launchable, Awaited, LedgerListener, LookedAt, Stop
   }
 
   get work(): Work {
-    this.#work ??= makeWork(this.#expectKind(), this);
-    return this.#work;
+    return this.#held.work;
   }
 
-  #expectKind(): KindRuntime {
+  get #held(): Holdings {
+    this.#holdings ??= new Holdings(this);
+    return this.#holdings;
+  }
+
+  expectKind(): KindRuntime {
     if (this.kind) return this.kind;
     if (!isSupported(this.record)) throw unsupported(this.record);
     const why = `the task is of the kind "${this.record.kind}", which this manager does not have, or its details do not fit that kind`;
@@ -189,10 +183,10 @@ export class Task implements Launchable, Awaited, LedgerListener, LookedAt, Stop
   }
 
   #apply(effect: Effect): void {
-    if (effect === 'take slot') this.#slot ??= this.shared.slots.take(this.record.group);
+    if (effect === 'take slot') this.#held.takeSlot();
     else if (effect === 'release slot') this.hold(undefined);
-    else if (effect === 'arm deadline') this.#armDeadline();
-    else if (effect === 'free caller') this.#freeCaller();
+    else if (effect === 'arm deadline') this.#held.deadline.arm();
+    else if (effect === 'free caller') this.#holdings?.freeCaller();
     else if (effect === 'dispose work') this.#disposeEnded();
     else if (effect === 'deliver hooks') this.#observer.owes(this);
     else this.#retain(effect);
@@ -204,30 +198,25 @@ export class Task implements Launchable, Awaited, LedgerListener, LookedAt, Stop
   }
 
   hold(slot: HeldSlot | undefined): void {
-    const before = this.#slot;
-    this.#slot = slot;
-    before?.release();
+    this.#held.hold(slot);
   }
 
   /** A dead owner's: it holds its slot until it is known how it stands. */
   orphan(): void {
     this.isOrphaned = true;
-    if (this.kind && this.record.detached && this.record.status !== 'queued') this.#apply('take slot');
+    if (this.kind && this.record.detached && this.record.status !== 'queued') this.#held.takeSlot();
   }
 
   takenOver(): void {
     this.isOrphaned = false;
-    this.#armDeadline();
+    this.#held.deadline.arm();
   }
 
   // Its launches and looks.
 
   async beginNew(slot: HeldSlot | undefined, input: unknown, signal: AbortSignal | undefined): Promise<void> {
     await beginNew(this, slot, input);
-    if (!signal || this.record.detached || !this.isActive) return;
-    this.#caller = new CallerSignal(signal, (reason) =>
-      this.#inBackground(this.stop({ cause: 'user', reason, isWanted: () => !this.record.detached })),
-    );
+    if (signal && !this.record.detached && this.isActive) this.#held.bind(signal);
   }
 
   begin(slot: HeldSlot, input: unknown): Promise<'deferred' | 'over'> {
@@ -240,29 +229,15 @@ export class Task implements Launchable, Awaited, LedgerListener, LookedAt, Stop
 
   async look(): Promise<LookResult> {
     // There is nothing to look at before `start` has answered, and however long that takes, nobody else waits for it.
-    return this.launching ? 'active' : this.#lookAt.look();
+    return this.launching || !this.isActive ? 'active' : this.#held.looks.look();
   }
 
   async lookOver(): Promise<void> {
-    await this.#looks?.over();
+    await this.#holdings?.looks.over();
   }
 
   hint(): void {
-    if (this.isActive && this.kind && !this.shared.lifetime.isQuiet) this.#lookAt.hint();
-  }
-
-  get #lookAt(): Looks {
-    this.#looks ??= new Looks(this.clock, this);
-    return this.#looks;
-  }
-
-  /** For {@link Looks}. */
-  lookNow(): Promise<LookResult> {
-    return lookAt(this);
-  }
-
-  lookFailed(error: unknown): void {
-    if (!isOver(error)) this.reportOnce(toTaskError(error, 'STORAGE_FAILED', this.taskId));
+    if (this.isActive && this.kind && !this.shared.lifetime.isQuiet) this.#held.looks.hint();
   }
 
   // How it is stopped, detached and answered.
@@ -273,41 +248,24 @@ export class Task implements Launchable, Awaited, LedgerListener, LookedAt, Stop
   }
 
   outputLimit(): void {
-    if (this.isActive) this.#inBackground(this.stop({ cause: 'output_limit' }));
+    if (this.isActive) this.shared.lifetime.inBackground(this.stop({ cause: 'output_limit' }), this.taskId);
   }
 
   /** For a pass, after its look: a deadline that the timer missed, and a stop that nobody carries out. */
   catchUp(): void {
-    this.#deadlineTimer.check();
+    if (!this.isActive) return;
+    this.#held.deadline.check();
     resumeStop(this);
   }
 
   carryOut(graceMs: number): void {
-    // It is on record: the next owner carries it out.
-    if (this.shared.lifetime.isQuiet) return;
-    if (this.#campaign) this.#campaign.hurry(graceMs);
-    else this.#campaign = new StopCampaign(this.clock, this, graceMs);
-  }
-
-  /** For the campaign. */
-  async end(how: 'terminate' | 'kill'): Promise<void> {
-    const { stop: onRecord } = this.working;
-    if (!this.isActive || this.outcome || !onRecord) return;
-    try {
-      await this.work.stop(how, onRecord);
-    } catch (error) {
-      this.reportOnce(toTaskError(error, 'STORAGE_FAILED', this.taskId));
-    }
-  }
-
-  lookSoon(): void {
-    this.#lookAt.soon();
+    this.#held.carryOut(graceMs);
   }
 
   /** Sends it to the background. What is there or has ended stays as it is. */
   async detach(byTimeout: boolean): Promise<TaskRecord> {
     if (!this.isActive || this.record.detached) return this.view;
-    this.#expectKind();
+    this.expectKind();
     // What has ended is not detached. A probe that fails says nothing.
     await this.look().catch((error: unknown) => this.reportOnce(error));
     if (!this.isActive || this.outcome) return this.view;
@@ -332,39 +290,15 @@ export class Task implements Launchable, Awaited, LedgerListener, LookedAt, Stop
   reportProgress(report: ProgressReport): void {
     this.note({ progress: progressOf(report, this.clock.now()) });
     this.shared.news.emit('task:progress', { task: this.view });
-    this.#progress ??= new ProgressWrites(this.clock, () => this.#writeProgress());
-    this.#progress.ask();
+    this.#held.progress.ask();
   }
 
-  #writeProgress(): void {
+  writeProgress(): void {
     if (!this.isActive || !this.unwritten.progress) return;
     this.post({ is: 'progressed' }).then(
-      () => this.recovered(),
+      () => this.#recovered(),
       (error: unknown) => this.reportOnce(error),
     );
-  }
-
-  // Its deadline.
-
-  get #deadlineTimer(): Deadline {
-    this.#deadline ??= new Deadline(
-      this.clock,
-      // A deadline has nothing to say of a task that is being stopped, or whose outcome is known and only not on disk yet.
-      () => (isOpen(this) ? deadlineOf(this.record) : undefined),
-      () => this.#inBackground(this.#expired()),
-    );
-    return this.#deadline;
-  }
-
-  #armDeadline(): void {
-    if (this.shared.lifetime.isQuiet) this.#deadline?.clear();
-    else this.#deadlineTimer.arm();
-  }
-
-  async #expired(): Promise<void> {
-    const { detached, detachOnTimeout } = this.record;
-    if (!detached && detachOnTimeout) await this.detach(true);
-    else await this.stop({ cause: 'deadline', isWanted: () => this.#deadline?.isOver === true });
   }
 
   // What it tells.
@@ -380,7 +314,7 @@ export class Task implements Launchable, Awaited, LedgerListener, LookedAt, Stop
     this.report(error);
   }
 
-  recovered(): void {
+  #recovered(): void {
     this.#reported = undefined;
   }
 
@@ -396,46 +330,28 @@ export class Task implements Launchable, Awaited, LedgerListener, LookedAt, Stop
     await this.look();
   }
 
-  /** No timer, no look and no stop begins any more. */
+  /** No timer, no look and no stop begins by itself any more. */
   silence(): void {
-    this.#deadline?.clear();
-    this.#progress?.clear();
-    this.#looks?.clear();
-    this.#campaign?.end();
-    this.#campaign = undefined;
-    this.#freeCaller();
+    this.#holdings?.silence();
   }
 
   async quiesce(): Promise<void> {
-    await this.#work?.quiesce();
+    await this.#holdings?.quiesce();
   }
 
   /** Nothing is left of it in this process. `reason`: why work in this process is told to end. */
   async dispose(reason?: TaskStop): Promise<void> {
-    this.silence();
-    const work = this.#work;
-    this.#work = undefined;
-    await work?.dispose(reason);
+    await this.#holdings?.dispose(reason && { reason });
   }
 
   #disposeEnded(): void {
-    const work = this.#work;
+    const held = this.#holdings;
+    this.#holdings = undefined;
     this.outcome = undefined;
     this.isOrphaned = false;
-    this.recovered();
-    this.silence();
-    this.#work = undefined;
-    this.#deadline = undefined;
-    this.#progress = undefined;
-    if (work) this.#inBackground(work.settled().finally(() => work.dispose()));
-  }
-
-  #freeCaller(): void {
-    this.#caller?.release();
-    this.#caller = undefined;
-  }
-
-  #inBackground(work: Promise<unknown>): void {
-    this.shared.lifetime.inBackground(work, this.taskId);
+    this.outOfReach = undefined;
+    this.recovery = undefined;
+    this.#recovered();
+    if (held) this.shared.lifetime.inBackground(held.dispose({ isSettled: true }), this.taskId);
   }
 }

@@ -25,10 +25,10 @@ export class KindWork implements Work {
   readonly #calls: AttachedWork;
   #isAnswering = false;
 
-  constructor(kind: KindRuntime, host: WorkHost) {
+  constructor(kind: KindRuntime, calls: AttachedWork, host: WorkHost) {
     this.#kind = kind;
     this.#host = host;
-    this.#calls = kind.attach?.(host.taskId, host) ?? kind;
+    this.#calls = calls;
   }
 
   get canStop(): boolean {

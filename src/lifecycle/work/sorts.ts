@@ -7,7 +7,8 @@ import { KindWork } from './kind-work.js';
 import type { Work, WorkHost } from './work.js';
 
 export function makeWork(kind: KindRuntime, host: WorkHost): Work {
-  return kind.start ? new KindWork(kind, host) : new FunctionWork(kind, host);
+  const calls = kind.attach?.(host.taskId, host) ?? (kind.start && kind);
+  return calls ? new KindWork(kind, calls, host) : new FunctionWork(kind, host);
 }
 
 const inProcess: SpecReader = {

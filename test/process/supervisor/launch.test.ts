@@ -192,10 +192,10 @@ describe('a launch that cannot be', () => {
     const { taskId, details } = task;
     const signal = AbortSignal.abort();
     const context = { taskId, attempt: 1, details, outputPath: lab.layout.outputPath(taskId), signal, task };
-    expect(await lab.kind.start!(context, {})).toEqual({ pid: expect.any(Number) });
+    expect(await lab.work(context).start!(context, {})).toEqual({ pid: expect.any(Number) });
     await until(() => lab.marked(task).length === 0);
     lab.dispose();
-    await expect(lab.kind.start!(context, {})).rejects.toThrow('the manager has ended');
+    await expect(lab.work(context).start!(context, {})).rejects.toThrow('the manager has ended');
     expect(lab.marked(task)).toEqual([]);
   });
 
