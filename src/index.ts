@@ -6,14 +6,15 @@ export type { ImportReport } from './legacy/import.js';
 export { parseTaskRecord } from './legacy/parser.js';
 export type { LegacyShape } from './legacy/types.js';
 export type { PruneOptions } from './lifecycle/retention.js';
+export type { CloseOptions, ManagerStatus } from './lifecycle/status.js';
 export type { StopOptions } from './lifecycle/task/stopping.js';
 export type { WaitOptions } from './lifecycle/waits.js';
-export type { CloseOptions, ManagerStatus } from './manager.js';
 export { BackgroundTaskManager } from './manager.js';
 export type { OpenOptions } from './options.js';
 export type { OutputWindow, ReadOutputOptions } from './output/types.js';
 export type { ReadReport } from './records.js';
 export { importTasks, readTasks } from './records.js';
+export { defineTaskKind } from './task/define-kind.js';
 export type { TaskFilter } from './task/filter.js';
 export { isFailed, isFunctionTask, isProcessTask, isTerminal, isWaiting } from './task/guards.js';
 export type {
@@ -31,7 +32,6 @@ export type {
   TaskNamed,
   TaskOfKind,
 } from './task/kind.js';
-export { defineTaskKind } from './task/kind.js';
 export type { FunctionSpec, ProcessSpec, Slot, SpecBase, SpecNamed, SpecOfKind } from './task/spec.js';
 export { isTerminalStatus } from './task/status.js';
 export type {

@@ -1,89 +1,24 @@
 import { type Clock, systemClock } from './clock.js';
 import { BackgroundTaskError } from './errors.js';
-import { type BackgroundTaskEvents, EventHub, type ReconcileReport } from './events.js';
-import type { DeliveryEntry, HookDefinition } from './hooks/types.js';
-import { createParser } from './legacy/parser.js';
+import type { ReconcileReport } from './events.js';
 import { callOptions } from './lifecycle/call-options.js';
 import { Calls } from './lifecycle/calls.js';
-import { Closing } from './lifecycle/closing.js';
-import { toTaskError } from './lifecycle/failures.js';
-import { Lifetime } from './lifecycle/lifetime.js';
+import type { Closing } from './lifecycle/closing.js';
+import { type Opened, openManager } from './lifecycle/opening.js';
 import { Parts } from './lifecycle/parts.js';
 import type { PruneOptions } from './lifecycle/retention.js';
+import type { CloseOptions, ManagerStatus } from './lifecycle/status.js';
 import type { StopOptions } from './lifecycle/task/stopping.js';
 import type { Task as TaskActor } from './lifecycle/task/task.js';
-import { Holder, type WaitOptions, Waits } from './lifecycle/waits.js';
-import { type OpenOptions, parseOptions, type Settings } from './options.js';
+import type { Holder, WaitOptions } from './lifecycle/waits.js';
+import { Notifications } from './notifications.js';
+import { type OpenOptions, parseOptions } from './options.js';
 import type { OutputWindow, ReadOutputOptions } from './output/types.js';
-import { type FileStore, openFileStore } from './store/file-store.js';
 import { checkOptions, type TaskFilter } from './task/filter.js';
 import { taskIdOf } from './task/id.js';
 import type { AnyTaskKind, KindName, SameTask, Task, TaskNamed } from './task/kind.js';
 import type { FunctionSpec, ProcessSpec, Slot, SpecNamed } from './task/spec.js';
-import type { Awaitable, FunctionTask, HookState, JsonValue, OwnerIdentity, TaskRef } from './task/types.js';
-
-/** What `status()` gives: counts, slots, the last pass, and who this manager is. */
-export interface ManagerStatus {
-  readonly running: number;
-  readonly queued: number;
-  readonly waiting: number;
-  readonly terminal: number;
-  /** `limit` is `Infinity` where there is none. Adopted and detached tasks may push `used` beyond it. */
-  readonly slots: { readonly used: number; readonly limit: number };
-  /** `at`: when the last pass ended, in milliseconds since the epoch. `null`: none has ended yet. */
-  readonly lastReconcile: { readonly at: number; readonly report: ReconcileReport } | null;
-  readonly owner: OwnerIdentity;
-}
-
-/** How to close. The stop options are for the tasks that closing ends. */
-export interface CloseOptions extends StopOptions {
-  /** `'leave'` (default): detached work that outlives the host runs on. `'stop'`: everything is stopped. */
-  tasks?: 'leave' | 'stop' | undefined;
-}
-
-/** How the directory was lost, and to whom. */
-interface Loss {
-  readonly owner: OwnerIdentity | null;
-  readonly how: string;
-}
-
-function lostDirectory({ owner, how }: Loss): BackgroundTaskError {
-  return new BackgroundTaskError('OWNERSHIP_LOST', `${how}: this manager writes nothing any more`, { owner });
-}
-
-/** The directory was lost, perhaps before there is a manager to tell. */
-class Losses {
-  first: Loss | undefined;
-  #listener: ((loss: Loss) => void) | undefined;
-
-  add(loss: Loss): void {
-    this.first ??= loss;
-    this.#listener?.(loss);
-  }
-
-  /** Called at once where it was lost already. */
-  whenLost(listener: (loss: Loss) => void): void {
-    this.#listener = listener;
-    if (this.first) listener(this.first);
-  }
-}
-
-function openStore(settings: Settings, clock: Clock, hub: EventHub, losses: Losses): Promise<FileStore> {
-  const { directory, fsync, foreignOwnerTimeoutMs, waitForOwnerMs, signal } = settings;
-  return openFileStore({
-    directory,
-    fsync,
-    foreignOwnerTimeoutMs,
-    waitForOwnerMs,
-    signal,
-    clock,
-    parse: createParser(settings.legacyShapes),
-    onFenced: (owner, how) => losses.add({ owner, how }),
-    onError: (error) => hub.emit('error', { error }),
-  });
-}
-
-type AnyEvent<E> = { [N in keyof E]: [event: N, payload: E[N]] }[keyof E];
+import type { FunctionTask, JsonValue, TaskRef } from './task/types.js';
 
 /** `BackgroundTaskManager.open` with a clock of one's own, for tests. Not part of the package. */
 export let openWith: <const Kinds extends readonly AnyTaskKind[] = readonly []>(
@@ -98,24 +33,23 @@ export let openWith: <const Kinds extends readonly AnyTaskKind[] = readonly []>(
  * Every method throws or rejects with `MANAGER_CLOSED` after `close`, and with `OWNERSHIP_LOST` once another manager took the directory
  * over. A pending `waitFor…`, `followOutput`, `stop…` or `close` holds the process; nothing else of the manager's does.
  */
-export class BackgroundTaskManager<K extends AnyTaskKind = never> implements AsyncDisposable {
+export class BackgroundTaskManager<K extends AnyTaskKind = never> extends Notifications<K> implements AsyncDisposable {
   readonly #parts: Parts;
   readonly #calls: Calls;
-  readonly #hub: EventHub;
   readonly #holder: Holder;
   readonly #closing: Closing;
 
-  private constructor(parts: Parts, hub: EventHub, holder: Holder) {
-    if (!(parts instanceof Parts)) {
+  private constructor(opened: Opened) {
+    super(opened);
+    if (!(opened?.parts instanceof Parts)) {
       const message =
         'expected BackgroundTaskManager.open(options), which makes a manager, got new BackgroundTaskManager';
       throw new BackgroundTaskError('INVALID_OPTIONS', message);
     }
-    this.#parts = parts;
-    this.#hub = hub;
-    this.#holder = holder;
-    this.#calls = new Calls(parts);
-    this.#closing = new Closing(parts);
+    this.#parts = opened.parts;
+    this.#holder = opened.holder;
+    this.#calls = new Calls(opened.parts);
+    this.#closing = opened.closing;
   }
 
   /**
@@ -128,68 +62,11 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
   static async open<const Kinds extends readonly AnyTaskKind[] = readonly []>(
     options: OpenOptions<Kinds>,
   ): Promise<BackgroundTaskManager<Kinds[number]>> {
-    return BackgroundTaskManager.#open(options, systemClock);
+    return openWith(options, systemClock);
   }
 
   static {
-    openWith = (options, clock) => BackgroundTaskManager.#open(options, clock);
-  }
-
-  static async #open(options: OpenOptions<readonly AnyTaskKind[]>, clock: Clock): Promise<BackgroundTaskManager<any>> {
-    const settings = parseOptions(options);
-    settings.signal?.throwIfAborted();
-    const hub = new EventHub();
-    hub.hold();
-    const holder = new Holder();
-    const lifetime = new Lifetime((error, taskId) => {
-      const told = toTaskError(error, 'STORAGE_FAILED', taskId);
-      hub.emit('error', taskId === undefined ? { error: told } : { error: told, taskId });
-    });
-    const losses = new Losses();
-    const store = await holder.while(openStore(settings, clock, hub, losses));
-    const waits = new Waits(clock, holder);
-    let manager: BackgroundTaskManager<any> | undefined;
-    try {
-      const opening = new BackgroundTaskManager(
-        new Parts({ settings, clock, store, hub, waits, lifetime }),
-        hub,
-        holder,
-      );
-      manager = opening;
-      losses.whenLost((loss) => opening.#fenced(loss));
-      await holder.while(opening.#start());
-      opening.#assertOpen();
-    } catch (error) {
-      const failed = new BackgroundTaskError('MANAGER_CLOSED', 'the manager could not be opened', { cause: error });
-      if (manager) manager.#closing.fence(failed);
-      else lifetime.fence(failed);
-      await store.release();
-      throw losses.first ? lostDirectory(losses.first) : error;
-    }
-    return manager;
-  }
-
-  async #start(): Promise<void> {
-    const { reconciler, queue } = this.#parts;
-    await this.#parts.load();
-    await reconciler.reconcile();
-    queue.open();
-    setImmediate(() => {
-      this.#release().catch((error: unknown) =>
-        this.#hub.emit('error', { error: toTaskError(error, 'STORAGE_FAILED') }),
-      );
-    });
-  }
-
-  /** The host listens by now: events of the first pass first, then the hooks. */
-  async #release(): Promise<void> {
-    await this.#hub.release();
-    this.#parts.outbox.start();
-    await this.#parts.retention.enforce();
-  }
-
-  #fenced(loss: Loss): void {
-    if (this.#closing.fence(lostDirectory(loss))) this.#hub.emit('manager:fenced', { owner: loss.owner });
+    openWith = async (options, clock) => new BackgroundTaskManager(await openManager(parseOptions(options), clock));
   }
 
   /**
@@ -367,49 +244,7 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
   ): AsyncGenerator<string, void, undefined> {
     const actor = this.#expect(task);
     const { offset, signal } = checkOptions(callOptions.followOutput, options, 'followOutput');
-    const chunks = this.#calls.followOutput(actor, offset, signal);
-    try {
-      for (
-        let next = await this.#holder.while(chunks.next());
-        !next.done;
-        next = await this.#holder.while(chunks.next())
-      )
-        yield next.value;
-    } finally {
-      await chunks.return();
-    }
-  }
-
-  /** Adds a hook, and delivers what tasks on record owe to it. Throws `INVALID_OPTIONS` for a name that is there already. */
-  addHook(name: string, hook: HookDefinition<K>): void {
-    this.#assertOpen();
-    this.#parts.outbox.addHook(name, hook);
-  }
-
-  /**
-   * Starts a fresh set of attempts: for one hook, or for every failed one of the task. Throws `TASK_NOT_FOUND`, `UNKNOWN_HOOK`,
-   * `INVALID_SPEC` (the task has not ended) or `STORAGE_FAILED`.
-   */
-  async redeliver<T extends TaskRef>(task: T, name?: string): Promise<SameTask<K, T>> {
-    return this.#task(this.#parts.outbox.redeliver(this.#expect(task).taskId, name));
-  }
-
-  /** Withdraws a delivery, also while the task still runs; an attempt under way is aborted. Throws `TASK_NOT_FOUND`, `UNKNOWN_HOOK` or `STORAGE_FAILED`. */
-  async skipHook<T extends TaskRef>(task: T, name: string): Promise<SameTask<K, T>> {
-    return this.#task(this.#parts.outbox.skip(this.#expect(task).taskId, name));
-  }
-
-  /** Says that a delivery arrived: how a `'pull'` hook's debts are paid. Throws `TASK_NOT_FOUND`, `UNKNOWN_HOOK`, `INVALID_SPEC` (the task has not ended) or `STORAGE_FAILED`. */
-  async acknowledge<T extends TaskRef>(task: T, name: string): Promise<SameTask<K, T>> {
-    return this.#task(this.#parts.outbox.acknowledge(this.#expect(task).taskId, name));
-  }
-
-  /** The deliveries of ended tasks, in any state unless one is named. */
-  listDeliveries(filter?: { state?: HookState | undefined; name?: string | undefined }): readonly DeliveryEntry<K>[] {
-    this.#assertOpen();
-    return this.#calls.listDeliveries(
-      checkOptions(callOptions.listDeliveries, filter, 'listDeliveries'),
-    ) as readonly DeliveryEntry<K>[];
+    yield* this.#holder.iterate(this.#calls.followOutput(actor, offset, signal));
   }
 
   /** One pass over the active tasks, now. A call during a pass waits for one more, shared by all such callers. One bad task never stops the rest. */
@@ -428,52 +263,14 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> implements Asy
   /** How the manager stands, from memory. */
   status(): ManagerStatus {
     this.#assertOpen();
-    const { shared, reconciler } = this.#parts;
-    const { slots, store } = shared;
-    return {
-      ...this.#parts.table.counts(),
-      slots: { used: slots.used, limit: slots.limit },
-      lastReconcile: reconciler.last,
-      owner: store.owner,
-    };
+    return this.#parts.status();
   }
 
   /**
-   * Listens to an event, or to all (`'*'`, with the event's name first). Returns what ends it. A listener that throws or rejects reaches
-   * `error`, and nobody else is kept from hearing. Throws `INVALID_SPEC` for an event that does not exist.
-   */
-  on<E extends keyof BackgroundTaskEvents<K>>(
-    event: E,
-    listener: (payload: BackgroundTaskEvents<K>[E]) => Awaitable<void>,
-  ): () => void;
-  on(event: '*', listener: (...args: AnyEvent<BackgroundTaskEvents<K>>) => Awaitable<void>): () => void;
-  on(event: string, listener: (...args: any[]) => Awaitable<void>): () => void {
-    this.#assertOpen();
-    return this.#hub.on(event as never, listener as never);
-  }
-
-  /** Listens to the next event of this name only. Returns what ends it. */
-  once<E extends keyof BackgroundTaskEvents<K>>(
-    event: E,
-    listener: (payload: BackgroundTaskEvents<K>[E]) => Awaitable<void>,
-  ): () => void {
-    this.#assertOpen();
-    return this.#hub.once(event as never, listener as never);
-  }
-
-  /** Ends what `on` or `once` began. Harmless for a listener that was never added. */
-  off<E extends keyof BackgroundTaskEvents<K>>(
-    event: E,
-    listener: (payload: BackgroundTaskEvents<K>[E]) => Awaitable<void>,
-  ): void {
-    this.#assertOpen();
-    this.#hub.off(event as never, listener as never);
-  }
-
-  /**
-   * Gives the directory up. With `'leave'`, detached work that outlives the host runs on and is adopted by the next `open`; in-process,
-   * foreground and queued tasks end as `killed`, cause `shutdown`. With `'stop'` everything does. Waits for hook attempts under way, for at
-   * most the grace. Idempotent: later calls share the first one's promise.
+   * Gives the directory up. With `'leave'` (default) detached work that outlives the host runs on, and queued tasks stay queued, for the next
+   * `open`; work in this process whose kind has `recover` is told to end, and left to the next owner where it does not within the grace; other
+   * work in this process, and foreground work, ends as `killed`, cause `shutdown`. With `'stop'` everything is stopped that can be. Waits for
+   * hook attempts under way, for at most the grace. Idempotent: later calls share the first one's promise.
    *
    * Throws `STORAGE_FAILED` where an outcome could not be written; the directory is given up all the same, and the next `open` judges anew.
    */

@@ -1,11 +1,10 @@
 /* The calls of the public API that are about several tasks, or about what a task left on disk. Their options have been checked. */
 import { BackgroundTaskError } from '../errors.js';
-import type { DeliveryEntry } from '../hooks/types.js';
 import type { OutputWindow, ReadOutputOptions } from '../output/types.js';
 import { compileFilter, type TaskFilter, withForeground } from '../task/filter.js';
 import { NotJsonError, toJson } from '../task/json.js';
 import type { TaskRecord } from '../task/record.js';
-import type { HookState, JsonValue } from '../task/types.js';
+import type { JsonValue } from '../task/types.js';
 import { jsonObject } from './json-input.js';
 import type { Parts } from './parts.js';
 import type { StopRequest } from './task/stopping.js';
@@ -77,9 +76,10 @@ export class Calls {
   }
 
   async provideInput(task: Task, value: unknown): Promise<TaskRecord> {
-    task.assertWaiting();
+    assertWaiting(task);
     // Copied now: what the caller does with it afterwards changes nothing.
-    return task.answer(inputOf(value, task.taskId));
+    const answer = inputOf(value, task.taskId);
+    return task.work.answer(answer);
   }
 
   async readOutput(task: Task, options: ReadOutputOptions | undefined): Promise<OutputWindow> {
@@ -119,16 +119,6 @@ export class Calls {
       over.abort();
     }
   }
-
-  listDeliveries(filter: { state?: HookState | undefined; name?: string | undefined }): readonly DeliveryEntry<any>[] {
-    const { table, outbox } = this.#parts;
-    const records = function* (tasks: Iterable<Task>) {
-      for (const task of tasks) if (!task.isActive) yield task.view;
-    };
-    // An inbox is asked often: what it is owed must not cost a walk over all tasks ever.
-    const few = filter.state === 'pending' || filter.state === 'failed';
-    return outbox.list(records(few ? table.owing() : table.all()), filter);
-  }
 }
 
 /** Of those that have ended, who ended first. */
@@ -139,6 +129,14 @@ function firstEnded(tasks: readonly Task[]): Task | undefined {
       (first, task) => (first && first.record.endedAt! <= task.record.endedAt! ? first : task),
       undefined,
     );
+}
+
+function assertWaiting({ taskId, record, working }: Task): void {
+  const { status } = record;
+  if (status === 'waiting' && !working.stop) return;
+  const why =
+    working.stop && status === 'waiting' ? 'the task is being stopped' : `the task is ${status}, and waits for nothing`;
+  throw new BackgroundTaskError('TASK_NOT_WAITING', why, { taskId });
 }
 
 function inputOf(value: unknown, taskId: string): JsonValue {

@@ -1,7 +1,7 @@
 /* JSON that the host gives: for a spec, an update, a question. */
 import { asError, BackgroundTaskError } from '../errors.js';
 import { NotJsonError, toJson } from '../task/json.js';
-import type { KindRuntime } from '../task/kind.js';
+import type { KindRuntime } from '../task/kind-runtime.js';
 import { checkSchema, type SchemaVerdict } from '../task/schema.js';
 import { typeName } from '../task/show.js';
 import type { JsonObject, JsonValue, StandardSchema } from '../task/types.js';

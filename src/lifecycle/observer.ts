@@ -4,7 +4,8 @@ import type { Lifetime } from './lifetime.js';
 import type { Reconciler } from './reconciler.js';
 import type { Retention } from './retention.js';
 import type { TaskTable } from './table.js';
-import type { Task, TaskObserver } from './task/task.js';
+import type { TaskObserver } from './task/subject.js';
+import type { Task } from './task/task.js';
 import type { Waits } from './waits.js';
 
 interface Parts {
@@ -16,7 +17,7 @@ interface Parts {
   readonly lifetime: Lifetime;
 }
 
-export class Observer implements TaskObserver {
+export class Observer implements TaskObserver<Task> {
   readonly #parts: Parts;
 
   constructor(parts: Parts) {

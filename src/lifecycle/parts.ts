@@ -3,25 +3,27 @@
  * Tasks come last. They know what they share and who observes them; the parts are given tasks, and none of them before `load`.
  */
 import type { Clock } from '../clock.js';
-import type { EventHub } from '../events.js';
 import { Outbox } from '../hooks/outbox.js';
 import type { OutboxPort } from '../hooks/port.js';
+import type { DeliveryEntry } from '../hooks/types.js';
 import type { Settings } from '../options.js';
 import { createProcessKind, type ProcessSupport } from '../process/process-kind.js';
 import type { TaskStore } from '../store/contract.js';
-import { detailsFit, type KindRuntime, runtimeOf } from '../task/kind.js';
+import { detailsFit, type KindRuntime, runtimeOf } from '../task/kind-runtime.js';
 import { isOrphanedLegacy } from '../task/orphan.js';
 import { isSupported, type TaskRecord } from '../task/record.js';
 import { isTerminalStatus } from '../task/status.js';
+import type { HookState } from '../task/types.js';
 import { Slices, sortInSlices } from '../util/slices.js';
 import type { Lifetime } from './lifetime.js';
-import { News } from './news.js';
+import type { News } from './news.js';
 import { Observer } from './observer.js';
 import { Queue } from './queue.js';
 import { Reconciler } from './reconciler.js';
 import { Registration } from './registration.js';
 import { isPrunable, Retention } from './retention.js';
 import { Slots } from './slots.js';
+import type { ManagerStatus } from './status.js';
 import { TaskTable } from './table.js';
 import type { Surroundings } from './task/subject.js';
 import { Task } from './task/task.js';
@@ -33,7 +35,7 @@ export interface Foundation {
   readonly settings: Settings;
   readonly clock: Clock;
   readonly store: TaskStore;
-  readonly hub: EventHub;
+  readonly news: News;
   readonly waits: Waits;
   readonly lifetime: Lifetime;
 }
@@ -53,9 +55,8 @@ export class Parts {
   readonly #kinds: ReadonlyMap<string, KindRuntime>;
   readonly #unavailableIds = new Set<string>();
 
-  constructor({ settings, clock, store, hub, waits, lifetime }: Foundation) {
+  constructor({ settings, clock, store, news, waits, lifetime }: Foundation) {
     const { table } = this;
-    const news = new News(hub);
     const slots = new Slots(settings.maxRunningTasks, settings.maxRunningTasksPerGroup);
     this.waits = waits;
     this.lifetime = lifetime;
@@ -103,6 +104,28 @@ export class Parts {
       await slices.pause();
     }
     await this.retention.load(slices);
+  }
+
+  /** How the manager stands. */
+  status(): ManagerStatus {
+    const { slots, store } = this.shared;
+    return {
+      ...this.table.counts(),
+      slots: { used: slots.used, limit: slots.limit },
+      lastReconcile: this.reconciler.last,
+      owner: store.owner,
+    };
+  }
+
+  /** The deliveries of ended tasks. */
+  listDeliveries(filter: { state?: HookState | undefined; name?: string | undefined }): readonly DeliveryEntry<any>[] {
+    const { table, outbox } = this;
+    const records = function* (tasks: Iterable<Task>) {
+      for (const task of tasks) if (!task.isActive) yield task.view;
+    };
+    // An inbox is asked often: what it is owed must not cost a walk over all tasks ever.
+    const few = filter.state === 'pending' || filter.state === 'failed';
+    return outbox.list(records(few ? table.owing() : table.all()), filter);
   }
 
   #load(record: TaskRecord): void {

@@ -5,7 +5,7 @@
 import { BackgroundTaskError } from '../errors.js';
 import type { Outbox } from '../hooks/outbox.js';
 import { newTaskId } from '../task/id.js';
-import type { KindRuntime } from '../task/kind.js';
+import type { KindRuntime } from '../task/kind-runtime.js';
 import { SCHEMA_VERSION, type TaskRecord } from '../task/record.js';
 import type { OwedDelivery } from '../task/types.js';
 import { assertSame, digestsOf } from './idempotency.js';
@@ -13,14 +13,14 @@ import type { Place } from './queue.js';
 import type { HeldSlot } from './slots.js';
 import { type ParsedSpec, parseSpec } from './spec-parser.js';
 import type { TaskTable } from './table.js';
-import type { Surroundings } from './task/subject.js';
-import { Task, type TaskObserver } from './task/task.js';
+import type { Surroundings, TaskObserver } from './task/subject.js';
+import { Task } from './task/task.js';
 import type { Waits } from './waits.js';
 import { hasUnrecordedInput } from './work/sorts.js';
 
 interface Parts {
   readonly shared: Surroundings;
-  readonly observer: TaskObserver;
+  readonly observer: TaskObserver<Task>;
   readonly table: TaskTable<Task>;
   readonly waits: Waits;
   readonly outbox: Outbox;

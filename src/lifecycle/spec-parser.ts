@@ -6,7 +6,7 @@ import { BackgroundTaskError } from '../errors.js';
 import { description, milliseconds, textOf } from '../task/fields.js';
 import { assertTaskId } from '../task/id.js';
 import { jsonBytes } from '../task/json.js';
-import type { KindRuntime, SpecReader } from '../task/kind.js';
+import type { KindRuntime, SpecReader } from '../task/kind-runtime.js';
 import { didYouMean } from '../task/nearest.js';
 import { validate } from '../task/problems.js';
 import { MAX_SPEC_BYTES } from '../task/record.js';

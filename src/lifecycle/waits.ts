@@ -22,6 +22,16 @@ export class Holder {
       if (--this.#count === 0) clearInterval(this.#timer);
     }
   }
+
+  /** The same items; the process is kept alive while one is awaited, and not between two. */
+  async *iterate<T>(items: AsyncGenerator<T, void, undefined>): AsyncGenerator<T, void, undefined> {
+    try {
+      for (let next = await this.while(items.next()); !next.done; next = await this.while(items.next()))
+        yield next.value;
+    } finally {
+      await items.return();
+    }
+  }
 }
 
 export interface Wait {

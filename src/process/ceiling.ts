@@ -1,7 +1,7 @@
 /* The ceiling of a task's output: when it is guarded, and when a task that was frozen for it goes on. */
 import type { Clock } from '../clock.js';
 import type { OutputFile } from '../output/output-file.js';
-import type { WorkPort } from '../task/kind.js';
+import type { WorkPort } from '../task/kind-runtime.js';
 import type { TaskRecord } from '../task/record.js';
 import type { AnyTask, ProcessTask } from '../task/types.js';
 import { HeldOutput } from './held-output.js';

@@ -1,5 +1,7 @@
 /* Processes as a kind of task, like any other. */
-import { type AnyTaskKind, defineAttachedKind, type RecoverProcess } from '../task/kind.js';
+
+import { defineAttachedKind } from '../task/define-kind.js';
+import type { AnyTaskKind, RecoverProcess } from '../task/kind.js';
 import { processDetails } from '../task/process-details.js';
 import type { ProcessTask } from '../task/types.js';
 import { ProcessHost, type ProcessHostOptions } from './process-host.js';

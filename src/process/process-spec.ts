@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { BackgroundTaskError } from '../errors.js';
 import { countOrInfinity, textWithoutNul } from '../task/fields.js';
-import type { SpecReader } from '../task/kind.js';
+import type { SpecReader } from '../task/kind-runtime.js';
 import { validate } from '../task/problems.js';
 import type { ProcessDetails } from '../task/types.js';
 

@@ -2,7 +2,8 @@
 import type { Timer } from '../clock.js';
 import { asError } from '../errors.js';
 import type { RunFiles } from '../store/run-files.js';
-import type { AttachedWork, StartContext, WorkPort } from '../task/kind.js';
+import type { StartContext } from '../task/kind.js';
+import type { AttachedWork, WorkPort } from '../task/kind-runtime.js';
 import type { AnyTask, ProcessDetails, ProcessTask } from '../task/types.js';
 import { unlessCode } from '../util/system-error.js';
 import { Ceiling } from './ceiling.js';

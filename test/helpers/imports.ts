@@ -21,6 +21,7 @@ const layers: readonly (readonly string[])[] = [
   ['events.ts', 'options.ts'],
   ['lifecycle'],
   ['judge.ts'],
+  ['notifications.ts'],
   ['manager.ts', 'records.ts'],
   ['index.ts', 'internal.ts'],
 ];

@@ -15,7 +15,8 @@ import { ownIdentity } from '../../src/store/identity.js';
 import { Layout } from '../../src/store/layout.js';
 import { RunFiles } from '../../src/store/run-files.js';
 import { RunFolder } from '../../src/store/run-folder.js';
-import { type AttachedWork, type KindRuntime, type Probe, runtimeOf } from '../../src/task/kind.js';
+import type { Probe } from '../../src/task/kind.js';
+import { type AttachedWork, type KindRuntime, runtimeOf } from '../../src/task/kind-runtime.js';
 import type { OwnerIdentity, ProcessDetails, ProcessTask, TaskStop } from '../../src/task/types.js';
 import { tempDirectory, until } from './wait.js';
 

@@ -2,7 +2,8 @@
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
-import { type AttachedWork, defineTaskKind, runtimeOf } from '../../src/task/kind.js';
+import { defineTaskKind } from '../../src/task/define-kind.js';
+import { type AttachedWork, runtimeOf } from '../../src/task/kind-runtime.js';
 import type { ProcessDetails, ProcessTask } from '../../src/task/types.js';
 import { FakeClock } from '../helpers/clock.js';
 import { type LabOptions, ProcessLab, stateOf, stopping } from '../helpers/process.js';

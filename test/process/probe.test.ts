@@ -177,7 +177,10 @@ describe('a supervisor that ended without a record', () => {
       vi.restoreAllMocks();
       syncBuiltinESMExports();
     });
-    const outcome = await lab.ended(await lab.start(task));
+    const launched = await lab.start(task);
+    // A look at a supervisor that lives makes the folder again: this one is to have found none.
+    await until(() => lab.hints.length > 0);
+    const outcome = await lab.ended(launched);
     expect(outcome).toMatchObject({ state: 'failed', details: { exitCode: 125 } });
     expect(outcome).toHaveProperty('error.message', expect.stringContaining('was not run'));
     expect(existsSync(ran)).toBe(false);

@@ -2,7 +2,7 @@
 import type { Clock } from '../../clock.js';
 import type { Settings } from '../../options.js';
 import type { TaskStore } from '../../store/contract.js';
-import type { KindRuntime } from '../../task/kind.js';
+import type { KindRuntime } from '../../task/kind-runtime.js';
 import type { TaskRecord } from '../../task/record.js';
 import type { Outcome } from '../decide/finding.js';
 import type { Lifetime } from '../lifetime.js';
@@ -25,6 +25,20 @@ export interface Surroundings {
   readonly news: News;
   readonly slots: Slots;
   readonly queue: Queue;
+}
+
+/** What the manager does about a task, after each step of it. */
+export interface TaskObserver<Task> {
+  /** Its record was written; the first time it is new. Before that is told. */
+  written(task: Task): void;
+  /** Something happened to it, and was told. */
+  changed(task: Task): void;
+  /** It has ended: it counts as one of the ended tasks from now on. */
+  ended(task: Task): void;
+  /** It owes deliveries. */
+  owes(task: Task): void;
+  /** It was removed from the disk. */
+  removed(task: Task): void;
 }
 
 /** Work that can neither be seen nor signalled from here: where it was last found to live, and since when (monotonic). */

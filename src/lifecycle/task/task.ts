@@ -5,14 +5,13 @@
  */
 import { BackgroundTaskError } from '../../errors.js';
 import type { OutputFile } from '../../output/output-file.js';
-import { jsonBytes } from '../../task/json.js';
-import type { KindRuntime } from '../../task/kind.js';
-import { isSupported, MAX_RECORD_BYTES, type TaskRecord } from '../../task/record.js';
+import type { KindRuntime } from '../../task/kind-runtime.js';
+import { isSupported, type TaskRecord } from '../../task/record.js';
 import { isTerminalStatus } from '../../task/status.js';
-import type { JsonValue, TaskStop } from '../../task/types.js';
+import type { TaskStop } from '../../task/types.js';
 import type { Decision, Effect } from '../decide/decide.js';
 import type { Finding, Outcome } from '../decide/finding.js';
-import { isOver, reasonOf, toTaskError } from '../failures.js';
+import { reasonOf } from '../failures.js';
 import type { HeldSlot } from '../slots.js';
 import type { Awaited, Wait } from '../waits.js';
 import type { LaunchInput, ProgressReport, Work } from '../work/work.js';
@@ -22,27 +21,11 @@ import type { Launching } from './launching.js';
 import { Ledger, type LedgerListener, unsupported } from './ledger.js';
 import type { Unwritten } from './memory.js';
 import { progressOf } from './progress.js';
+import { type Settled, settle } from './settle.js';
 import { resumeStop, type StopRequest, stop } from './stopping.js';
-import type { LookResult, OutOfReach, Surroundings } from './subject.js';
+import type { LookResult, OutOfReach, Surroundings, TaskObserver } from './subject.js';
 
-/** What the manager does about a task, after each step of it. */
-export interface TaskObserver {
-  /** Its record was written; the first time it is new. Before that is told. */
-  written(task: Task): void;
-  /** Something happened to it, and was told. */
-  changed(task: Task): void;
-  /** It has ended: it counts as one of the ended tasks from now on. */
-  ended(task: Task): void;
-  /** It owes deliveries. */
-  owes(task: Task): void;
-  /** It was removed from the disk. */
-  removed(task: Task): void;
-}
-
-/** Keeps room for what a record gains beside the result when it is settled. */
-const RECORD_MARGIN_BYTES = 32 * 1024;
-
-export class Task implements Holder, Launchable, Awaited, LedgerListener {
+export class Task implements Holder, Launchable, Settled, Awaited, LedgerListener {
   readonly taskId: string;
   readonly seq: number;
   readonly kind: KindRuntime | undefined;
@@ -55,14 +38,14 @@ export class Task implements Holder, Launchable, Awaited, LedgerListener {
   waits: Set<Wait> | undefined;
   /** How it left the foreground. */
   released: 'detached' | 'detached_by_timeout' | undefined;
-  readonly #observer: TaskObserver;
+  readonly #observer: TaskObserver<Task>;
   readonly #ledger: Ledger;
   /** Absent once it has ended. */
   #holdings: Holdings | undefined;
   /** What was last reported, so that a fault that lasts is told once. */
   #reported: string | undefined;
 
-  constructor(shared: Surroundings, observer: TaskObserver, record: TaskRecord, seq: number, kind?: KindRuntime) {
+  constructor(shared: Surroundings, observer: TaskObserver<Task>, record: TaskRecord, seq: number, kind?: KindRuntime) {
     this.shared = shared;
     this.#observer = observer;
     this.#ledger = new Ledger(shared, record, this);
@@ -95,7 +78,6 @@ export class Task implements Holder, Launchable, Awaited, LedgerListener {
   get output(): OutputFile {
     return this.shared.store.output(this.taskId);
   }
-
   get work(): Work {
     return this.#held.work;
   }
@@ -111,8 +93,6 @@ export class Task implements Holder, Launchable, Awaited, LedgerListener {
     const why = `the task is of the kind "${this.record.kind}", which this manager does not have, or its details do not fit that kind`;
     throw new BackgroundTaskError('UNKNOWN_KIND', why, { taskId: this.taskId });
   }
-
-  // Its record.
 
   post(finding: Finding): Promise<TaskRecord> {
     return this.#ledger.post(finding);
@@ -136,31 +116,10 @@ export class Task implements Holder, Launchable, Awaited, LedgerListener {
   }
 
   async settle(outcome: Outcome): Promise<boolean> {
-    if (!this.isActive) return true;
-    this.outcome ??= outcome;
-    try {
-      await this.#writeEnd(this.outcome);
-    } catch (error) {
-      // Given up because the manager ended: the next owner judges anew.
-      if (!isOver(error)) this.reportOnce(toTaskError(error, 'STORAGE_FAILED', this.taskId));
-      this.#observer.changed(this);
-      return false;
-    }
-    return true;
-  }
-
-  async #writeEnd(outcome: Outcome): Promise<void> {
-    const inline = this.#fits(outcome.result);
-    // The result's own file first: a record that vouches for it must find it there.
-    if (outcome.result !== undefined && !inline) await this.shared.store.putResult(this.taskId, outcome.result);
-    await this.post({ is: 'ended', outcome, inline });
-  }
-
-  #fits(result: JsonValue | undefined): boolean {
-    if (result === undefined) return false;
-    const bytes = jsonBytes(result);
-    const { maxResultBytes } = this.shared.settings;
-    return bytes <= maxResultBytes && bytes + jsonBytes(this.record) + RECORD_MARGIN_BYTES <= MAX_RECORD_BYTES;
+    const isSettled = await settle(this, outcome);
+    // Whoever closes waits for no more than that the outcome is known.
+    if (!isSettled) this.#observer.changed(this);
+    return isSettled;
   }
 
   // What follows from a decision.
@@ -240,7 +199,7 @@ export class Task implements Holder, Launchable, Awaited, LedgerListener {
     if (this.isActive && this.kind && !this.shared.lifetime.isQuiet) this.#held.looks.hint();
   }
 
-  // How it is stopped, detached and answered.
+  // How it is stopped and detached.
 
   /** Resolves once the stop is on record and under way, or the task has ended. */
   stop(request: StopRequest): Promise<void> {
@@ -272,21 +231,6 @@ export class Task implements Holder, Launchable, Awaited, LedgerListener {
     return this.post({ is: 'detached', byTimeout, now: this.clock.now() });
   }
 
-  async answer(value: JsonValue): Promise<TaskRecord> {
-    this.assertWaiting();
-    return this.work.answer(value);
-  }
-
-  /** Throws `TASK_NOT_WAITING`. */
-  assertWaiting(): void {
-    const { status } = this.record;
-    const why =
-      status !== 'waiting'
-        ? `the task is ${status}, and waits for nothing`
-        : this.working.stop && 'the task is being stopped';
-    if (why) throw new BackgroundTaskError('TASK_NOT_WAITING', why, { taskId: this.taskId });
-  }
-
   reportProgress(report: ProgressReport): void {
     this.note({ progress: progressOf(report, this.clock.now()) });
     this.shared.news.emit('task:progress', { task: this.view });
@@ -296,7 +240,9 @@ export class Task implements Holder, Launchable, Awaited, LedgerListener {
   writeProgress(): void {
     if (!this.isActive || !this.unwritten.progress) return;
     this.post({ is: 'progressed' }).then(
-      () => this.#recovered(),
+      () => {
+        this.#reported = undefined;
+      },
       (error: unknown) => this.reportOnce(error),
     );
   }
@@ -312,10 +258,6 @@ export class Task implements Holder, Launchable, Awaited, LedgerListener {
     if (this.#reported === reason) return;
     this.#reported = reason;
     this.report(error);
-  }
-
-  #recovered(): void {
-    this.#reported = undefined;
   }
 
   // Its end, and the manager's.
@@ -351,7 +293,7 @@ export class Task implements Holder, Launchable, Awaited, LedgerListener {
     this.isOrphaned = false;
     this.outOfReach = undefined;
     this.recovery = undefined;
-    this.#recovered();
+    this.#reported = undefined;
     if (held) this.shared.lifetime.inBackground(held.dispose({ isSettled: true }), this.taskId);
   }
 }

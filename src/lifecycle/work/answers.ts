@@ -1,7 +1,7 @@
 /* What work and probes answer, checked before it can go on record. */
 import type { Clock } from '../../clock.js';
 import { NotJsonError, toJson } from '../../task/json.js';
-import { detailsFit, type KindRuntime } from '../../task/kind.js';
+import { detailsFit, type KindRuntime } from '../../task/kind-runtime.js';
 import type { TaskRecord } from '../../task/record.js';
 import { checkSchema } from '../../task/schema.js';
 import { describeError } from '../../task/task-error.js';

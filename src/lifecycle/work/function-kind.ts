@@ -1,6 +1,7 @@
 import { z } from 'zod';
+import { defineTaskKind } from '../../task/define-kind.js';
 import { callable } from '../../task/fields.js';
-import { defineTaskKind, type SpecReader } from '../../task/kind.js';
+import type { SpecReader } from '../../task/kind-runtime.js';
 import type { JsonObject, StandardSchema } from '../../task/types.js';
 
 const spec: SpecReader = {

@@ -4,7 +4,8 @@
  */
 import { BackgroundTaskError } from '../../errors.js';
 import type { OutputLog } from '../../output/append.js';
-import type { KindRuntime, RunContext } from '../../task/kind.js';
+import type { RunContext } from '../../task/kind.js';
+import type { KindRuntime } from '../../task/kind-runtime.js';
 import type { TaskRecord } from '../../task/record.js';
 import { describeError } from '../../task/task-error.js';
 import type { JsonObject, JsonValue, StandardSchema, TaskStop } from '../../task/types.js';

@@ -1,6 +1,7 @@
 /* Work outside this process, as a kind with `start` and `probe` makes it. What the host's functions answer is checked before it is believed. */
 import { asError, BackgroundTaskError } from '../../errors.js';
-import type { AttachedWork, KindRuntime, NeverBegan, OutOfReach, Probe } from '../../task/kind.js';
+import type { Probe } from '../../task/kind.js';
+import type { AttachedWork, KindRuntime, NeverBegan, OutOfReach } from '../../task/kind-runtime.js';
 import type { TaskRecord } from '../../task/record.js';
 import { came, show } from '../../task/show.js';
 import { describeError } from '../../task/task-error.js';

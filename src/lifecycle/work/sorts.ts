@@ -1,7 +1,7 @@
 /* The one place that knows the two sorts of work apart: work in this process, and work that goes on without it. */
 import { z } from 'zod';
 import { callable } from '../../task/fields.js';
-import type { KindRuntime, SpecReader } from '../../task/kind.js';
+import type { KindRuntime, SpecReader } from '../../task/kind-runtime.js';
 import { FunctionWork } from './function-work.js';
 import { KindWork } from './kind-work.js';
 import type { Work, WorkHost } from './work.js';

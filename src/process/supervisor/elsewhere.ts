@@ -1,5 +1,5 @@
 import type { RunFiles } from '../../store/run-files.js';
-import type { OutOfReach } from '../../task/kind.js';
+import type { OutOfReach } from '../../task/kind-runtime.js';
 import type { OwnerIdentity, ProcessTask } from '../../task/types.js';
 import { describeHome, homeOnRecord, namespaceHere } from './home.js';
 import { neverBegan, type ProcessProbe } from './outcome.js';

@@ -1,6 +1,7 @@
 import { constants } from 'node:os';
 import type { ExitRecord } from '../../store/run-files.js';
-import type { NeverBegan, Probe } from '../../task/kind.js';
+import type { Probe } from '../../task/kind.js';
+import type { NeverBegan } from '../../task/kind-runtime.js';
 import type { ProcessDetails, ProcessTask, TaskError } from '../../task/types.js';
 import { NOTHING_RAN } from './shim.js';
 

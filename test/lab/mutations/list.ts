@@ -21,9 +21,9 @@ export const mutations: readonly Mutation[] = [
     broken: 'a record is announced while it is still being written',
     edits: [
       {
-        file: 'src/lifecycle/ledger.ts',
-        find: 'await this.#store.put(',
-        replace: 'void this.#store.put(',
+        file: 'src/lifecycle/task/ledger.ts',
+        find: 'await this.#shared.store.put(',
+        replace: 'void this.#shared.store.put(',
       },
     ],
   },
@@ -104,7 +104,7 @@ export const mutations: readonly Mutation[] = [
   {
     row: 6,
     broken: 'a registration that the disk refused keeps its slot',
-    edits: [{ file: 'src/lifecycle/registration.ts', find: 'standing?.slot?.release();', replace: '' }],
+    edits: [{ file: 'src/lifecycle/registration.ts', find: 'admission.slot?.release();', replace: '' }],
   },
   {
     row: 6,
@@ -167,8 +167,8 @@ export const mutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/lifecycle/closing.ts',
-        find: "return record.status !== 'queued' && (!kind?.start || !record.detached);",
-        replace: "return record.status === 'queued' || !kind?.start || !record.detached;",
+        find: "return record.status !== 'queued' && (work.whenHostEnds !== 'goes on' || !record.detached);",
+        replace: "return record.status === 'queued' || work.whenHostEnds !== 'goes on' || !record.detached;",
       },
     ],
   },
@@ -188,7 +188,7 @@ export const mutations: readonly Mutation[] = [
     broken: 'one more than the limit gets a slot',
     edits: [
       {
-        file: 'src/lifecycle/capacity.ts',
+        file: 'src/lifecycle/slots.ts',
         find: 'if (this.#used >= this.limit) return undefined;',
         replace: 'if (this.#used > this.limit) return undefined;',
       },
@@ -200,8 +200,8 @@ export const mutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/lifecycle/registration.ts',
-        find: '#takeSlot({ detached, slot, group, whenFull }: ParsedSpec, seq: number)',
-        replace: '#takeSlot({ kind, detached, slot, group, whenFull }: ParsedSpec, seq: number)',
+        find: '#admit({ detached, slot, group, whenFull }: ParsedSpec, seq: number)',
+        replace: '#admit({ kind, detached, slot, group, whenFull }: ParsedSpec, seq: number)',
       },
       {
         file: 'src/lifecycle/registration.ts',
@@ -320,7 +320,7 @@ export const mutations: readonly Mutation[] = [
   {
     row: 16,
     broken: 'the timer of a deadline outlives its task',
-    edits: [{ file: 'src/lifecycle/deadlines.ts', find: '    this.#timers.get(entry)?.clear();\n', replace: '' }],
+    edits: [{ file: 'src/lifecycle/task/holdings.ts', find: '    this.#deadline?.clear();\n', replace: '' }],
   },
   {
     row: 17,
@@ -343,9 +343,9 @@ export const mutations: readonly Mutation[] = [
     broken: 'a queue that was left behind is resumed newest first',
     edits: [
       {
-        file: 'src/lifecycle/recovery.ts',
-        find: 'this.#parts.queue.enter(entry.record.group, entry.seq);',
-        replace: 'this.#parts.queue.enter(entry.record.group, -entry.seq);',
+        file: 'src/lifecycle/task/takeover.ts',
+        find: 'queue.enter(task.record.group, task.seq);',
+        replace: 'queue.enter(task.record.group, -task.seq);',
       },
     ],
   },
@@ -355,8 +355,8 @@ export const mutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/lifecycle/closing.ts',
-        find: 'return run !== undefined && kind?.recover !== undefined',
-        replace: 'return run === undefined && kind?.recover !== undefined',
+        find: "work.whenHostEnds === 'can begin again'",
+        replace: "work.whenHostEnds === 'goes on'",
       },
     ],
   },
@@ -365,10 +365,10 @@ export const mutations: readonly Mutation[] = [
     broken: 'what never began counts as an attempt',
     edits: [
       {
-        file: 'src/lifecycle/recovery.ts',
-        find: "if (entry.record.status !== 'queued') await this.#putBack(entry, found);",
+        file: 'src/lifecycle/decide/decide.ts',
+        find: "status: 'running', startedAt, owner, ...deadline }",
         replace:
-          'await this.#core.ledger.change(entry, (record) => queuedAgain({ ...this.#ours(record), attempt: 2 }));',
+          "status: 'running', startedAt, owner, ...deadline, attempt: record.owner?.instanceId === owner.instanceId ? 1 : 2 }",
       },
     ],
   },
@@ -377,9 +377,9 @@ export const mutations: readonly Mutation[] = [
     broken: 'a launch that was cut short is lost',
     edits: [
       {
-        file: 'src/lifecycle/look.ts',
-        find: "entry.record.status === 'queued' || finding?.outcome.neverBegan !== undefined",
-        replace: "entry.record.status === 'queued' && finding?.outcome.neverBegan === undefined",
+        file: 'src/lifecycle/task/look.ts',
+        find: "task.record.status === 'queued' || outcome.neverBegan !== undefined",
+        replace: "task.record.status === 'queued' && outcome.neverBegan === undefined",
       },
     ],
   },
@@ -388,9 +388,9 @@ export const mutations: readonly Mutation[] = [
     broken: 'a task whose supervisor was adopted, and then refused, is lost',
     edits: [
       {
-        file: 'src/lifecycle/look.ts',
-        find: '(entry.orphaned || neverBegan !== undefined)',
-        replace: 'entry.orphaned',
+        file: 'src/lifecycle/task/look.ts',
+        find: '(task.isOrphaned || neverBegan !== undefined)',
+        replace: 'task.isOrphaned',
       },
     ],
   },
