@@ -3,14 +3,11 @@ import { delay } from '../clock.js';
 import { asError, BackgroundTaskError } from '../errors.js';
 import type { TaskRecord } from '../task/record.js';
 import type { OwedDelivery } from '../task/types.js';
-import { owedTo, withOwed } from './owed.js';
+import { type OwedChange, owedTo, withOwed } from './owed.js';
 import type { OutboxPort } from './port.js';
 
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 10_000;
-
-/** One change of one owed delivery; `undefined` leaves it as it is. */
-export type OwedChange = (owed: OwedDelivery) => OwedDelivery | undefined;
 
 /** A change cannot be put on record, and trying again would not help. It has been reported. */
 export class UnwritableError extends Error {

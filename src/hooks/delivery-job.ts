@@ -16,11 +16,11 @@ import type { TaskRecord } from '../task/record.js';
 import type { OwedDelivery } from '../task/types.js';
 import { AttemptFailure, attemptOnce } from './attempt.js';
 import { backoffMs, remainingMs } from './backoff.js';
-import { type Book, type OwedChange, UnwritableError } from './book.js';
+import { type Book, UnwritableError } from './book.js';
 import type { HookSettings } from './definition.js';
-import { delivered, deliveryIdOf, failed, owedTo, postponed, skipped } from './owed.js';
+import { delivered, deliveryIdOf, failed, type OwedChange, owedTo, postponed, skipped } from './owed.js';
 import type { Places } from './places.js';
-import type { OutboxPort } from './port.js';
+import type { DeliveryUnderWay, OutboxPort } from './port.js';
 import { SKIPPED } from './skipped.js';
 
 /** What all deliveries share. */
@@ -35,7 +35,7 @@ class DeliveryEnd extends Error {
   override readonly name = 'DeliveryEnd';
 }
 
-export class DeliveryJob {
+export class DeliveryJob implements DeliveryUnderWay {
   readonly taskId: string;
   readonly name: string;
   /** The task was offered again meanwhile: the outbox looks at the record once more when this job has ended. */

@@ -39,9 +39,8 @@ export class Outbox {
   readonly #port: OutboxPort;
   readonly #context: JobContext;
   readonly #hooks = new Map<string, HookSettings | 'pull'>();
-  readonly #jobs = new Map<string, DeliveryJob>();
-  /** Tasks that owe a delivery to a hook that this manager does not have, by the name of the hook. */
-  readonly #unclaimed = new Map<string, Set<string>>();
+  /** All that are under way. Each task knows its own. */
+  readonly #jobs = new Set<DeliveryJob>();
   #closing = false;
   #closed: Promise<void> | undefined;
 
@@ -58,9 +57,7 @@ export class Outbox {
    */
   addHook(name: string, definition: HookDefinition<any>): void {
     this.#define(name, definition);
-    const owing = this.#unclaimed.get(name);
-    this.#unclaimed.delete(name);
-    if (owing) void this.#offerAll(owing);
+    void this.#offerAll(name);
   }
 
   has(name: string): boolean {
@@ -120,7 +117,7 @@ export class Outbox {
   /** Withdraws what is owed, or a dead letter, also while the task runs. What has been delivered stays delivered. */
   async skip(taskId: string, name: string): Promise<TaskRecord> {
     this.#expectOwing(taskId, name);
-    const job = this.#jobs.get(deliveryIdOf(taskId, name));
+    const job = this.#port.deliveries(taskId).get(name);
     return this.#end(taskId, name, (owed) => {
       if (owed.state !== 'pending' && owed.state !== 'failed') return undefined;
       // An outcome that is not on record yet takes precedence.
@@ -171,9 +168,8 @@ export class Outbox {
   async #close(graceMs: number): Promise<void> {
     this.#closing = true;
     this.#context.places.close();
-    this.#unclaimed.clear();
-    for (const job of [...this.#jobs.values()]) job.rest();
-    const ended = Promise.all([...this.#jobs.values()].map((job) => job.ended));
+    for (const job of [...this.#jobs]) job.rest();
+    const ended = Promise.all([...this.#jobs].map((job) => job.ended));
     if (this.#jobs.size > 0 && graceMs > 0) {
       const over = new AbortController();
       // Rejects where all attempts ended in time.
@@ -182,7 +178,7 @@ export class Outbox {
       over.abort();
     }
     const reason = new DOMException('the manager was closed', 'AbortError');
-    for (const job of [...this.#jobs.values()]) job.cancel(reason);
+    for (const job of [...this.#jobs]) job.cancel(reason);
     await ended;
   }
 
@@ -197,11 +193,13 @@ export class Outbox {
     this.#hooks.set(name, parseHook(name, definition));
   }
 
-  async #offerAll(taskIds: ReadonlySet<string>): Promise<void> {
+  /** What tasks owe to a hook that has come. */
+  async #offerAll(name: string): Promise<void> {
     const slices = new Slices(this.#port.clock);
-    for (const taskId of taskIds) {
-      const record = this.#port.get(taskId);
-      if (record) this.offer(record);
+    for (const { taskId } of [...this.#port.owing()]) {
+      const record = this.#closing ? undefined : this.#port.get(taskId);
+      const owed = record && owedTo(record, name);
+      if (owed?.state === 'pending') this.#deliver(record!, name, owed);
       await slices.pause();
     }
   }
@@ -209,28 +207,24 @@ export class Outbox {
   #deliver(record: TaskRecord, name: string, owed: OwedDelivery): void {
     const { taskId } = record;
     const hook = this.#hooks.get(name);
-    if (hook === 'pull') return;
-    if (!hook) {
-      const owing = this.#unclaimed.get(name);
-      if (owing) owing.add(taskId);
-      else this.#unclaimed.set(name, new Set([taskId]));
-      return;
-    }
-    const id = deliveryIdOf(taskId, name);
-    const running = this.#jobs.get(id);
+    // Nobody pays it here: the debt stays on record for a hook that is added later.
+    if (!hook || hook === 'pull') return;
+    const deliveries = this.#port.deliveries(taskId);
+    const running = deliveries.get(name);
     if (running) {
       running.offeredAgain = true;
       return;
     }
-    const job = new DeliveryJob(this.#context, taskId, name, hook, (ended) => this.#ended(id, ended));
-    this.#jobs.set(id, job);
+    const job = new DeliveryJob(this.#context, taskId, name, hook, (ended) => this.#ended(ended));
+    deliveries.set(name, job);
+    this.#jobs.add(job);
     job.begin(record, owed);
   }
 
   /** A redelivery may have been put on record while the job was about to end. */
-  #ended(id: string, job: DeliveryJob): void {
-    if (this.#jobs.get(id) !== job) return;
-    this.#jobs.delete(id);
+  #ended(job: DeliveryJob): void {
+    if (!this.#jobs.delete(job)) return;
+    this.#port.deliveries(job.taskId).delete(job.name);
     const record = job.offeredAgain ? this.#port.get(job.taskId) : undefined;
     if (record) this.offer(record);
   }
@@ -243,8 +237,7 @@ export class Outbox {
   ): Promise<TaskRecord> {
     const record = await this.#context.book.change(taskId, name, next);
     if (owedTo(record, name)?.state === 'pending') return record;
-    this.#unclaimed.get(name)?.delete(taskId);
-    this.#jobs.get(deliveryIdOf(taskId, name))?.cancel(new DOMException('the delivery was withdrawn', 'AbortError'));
+    this.#port.deliveries(taskId).get(name)?.cancel(new DOMException('the delivery was withdrawn', 'AbortError'));
     return record;
   }
 

@@ -48,3 +48,6 @@ function without<K extends keyof OwedDelivery>(owed: OwedDelivery | undefined, .
   for (const key of keys) delete copy[key];
   return copy as unknown as Omit<OwedDelivery, K>;
 }
+
+/** One change of one owed delivery; `undefined` leaves it as it is. */
+export type OwedChange = (owed: OwedDelivery) => OwedDelivery | undefined;

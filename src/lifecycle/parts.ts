@@ -142,6 +142,10 @@ function outboxPort({ clock, news, lifetime }: Surroundings, table: TaskTable<Ta
   return {
     clock,
     get: (taskId) => table.get(taskId)?.view,
+    deliveries: (taskId) => table.get(taskId)?.deliveries ?? new Map(),
+    owing: function* () {
+      for (const { view } of table.owing()) yield view;
+    },
     change: async (taskId, next) => {
       const record = await table.expect(taskId).post({ is: 'delivered', next });
       // Its last debt may have been what kept it.

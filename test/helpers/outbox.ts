@@ -4,10 +4,11 @@ import { onTestFinished } from 'vitest';
 import type { Clock } from '../../src/clock.js';
 import { BackgroundTaskError } from '../../src/errors.js';
 import { type HookEvents, Outbox, type OutboxPort } from '../../src/hooks/outbox.js';
+import type { Deliveries } from '../../src/hooks/port.js';
 import type { HookDefinition } from '../../src/hooks/types.js';
 import type { OutputWindow } from '../../src/output/types.js';
 import { isSupported, parseCurrentRecord, type TaskRecord } from '../../src/task/record.js';
-import { hookStates } from '../../src/task/status.js';
+import { hookStates, isTerminalStatus } from '../../src/task/status.js';
 import type { OwedDelivery, TaskStatus } from '../../src/task/types.js';
 import { FakeClock } from './clock.js';
 
@@ -73,6 +74,7 @@ export class MemoryPort implements OutboxPort {
   output = '';
   /** The host was killed: nothing reaches the disk any more. */
   dead = false;
+  readonly #deliveries = new Map<string, Deliveries>();
   readonly #turns = new Map<string, Promise<unknown>>();
 
   constructor(clock: Clock, disk: Disk = new Map()) {
@@ -82,6 +84,18 @@ export class MemoryPort implements OutboxPort {
 
   get(taskId: string): TaskRecord | undefined {
     return this.disk.get(taskId);
+  }
+
+  deliveries(taskId: string): Deliveries {
+    const deliveries = this.#deliveries.get(taskId) ?? new Map();
+    this.#deliveries.set(taskId, deliveries);
+    return deliveries;
+  }
+
+  owing(): TaskRecord[] {
+    return [...this.disk.values()].filter(
+      ({ status, hooks }) => isTerminalStatus(status) && Object.values(hooks).some(({ state }) => state === 'pending'),
+    );
   }
 
   change(taskId: string, next: (record: TaskRecord) => TaskRecord | undefined): Promise<TaskRecord> {

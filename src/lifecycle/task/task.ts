@@ -4,6 +4,7 @@
  * is kept anywhere else.
  */
 import { BackgroundTaskError } from '../../errors.js';
+import type { Deliveries } from '../../hooks/port.js';
 import type { OutputFile } from '../../output/output-file.js';
 import type { KindRuntime } from '../../task/kind-runtime.js';
 import { isSupported, type TaskRecord } from '../../task/record.js';
@@ -42,6 +43,7 @@ export class Task implements Holder, Launchable, Settled, Awaited, LedgerListene
   readonly #ledger: Ledger;
   /** Absent once it has ended. */
   #holdings: Holdings | undefined;
+  #deliveries: Deliveries | undefined;
   /** What was last reported, so that a fault that lasts is told once. */
   #reported: string | undefined;
 
@@ -77,6 +79,11 @@ export class Task implements Holder, Launchable, Settled, Awaited, LedgerListene
   }
   get output(): OutputFile {
     return this.shared.store.output(this.taskId);
+  }
+  /** Its deliveries under way, by hook. */
+  get deliveries(): Deliveries {
+    this.#deliveries ??= new Map();
+    return this.#deliveries;
   }
   get work(): Work {
     return this.#held.work;
@@ -121,8 +128,6 @@ export class Task implements Holder, Launchable, Settled, Awaited, LedgerListene
     if (!isSettled) this.#observer.changed(this);
     return isSettled;
   }
-
-  // What follows from a decision.
 
   written(): void {
     const { owner } = this.shared.store;
@@ -171,8 +176,6 @@ export class Task implements Holder, Launchable, Settled, Awaited, LedgerListene
     this.#held.deadline.arm();
   }
 
-  // Its launches and looks.
-
   async beginNew(slot: HeldSlot | undefined, input: unknown, signal: AbortSignal | undefined): Promise<void> {
     await beginNew(this, slot, input);
     if (signal && !this.record.detached && this.isActive) this.#held.bind(signal);
@@ -198,8 +201,6 @@ export class Task implements Holder, Launchable, Settled, Awaited, LedgerListene
   hint(): void {
     if (this.isActive && this.kind && !this.shared.lifetime.isQuiet) this.#held.looks.hint();
   }
-
-  // How it is stopped and detached.
 
   /** Resolves once the stop is on record and under way, or the task has ended. */
   stop(request: StopRequest): Promise<void> {
@@ -247,8 +248,6 @@ export class Task implements Holder, Launchable, Settled, Awaited, LedgerListene
     );
   }
 
-  // What it tells.
-
   report(error: unknown): void {
     this.shared.news.report(error, this.taskId);
   }
@@ -259,8 +258,6 @@ export class Task implements Holder, Launchable, Settled, Awaited, LedgerListene
     this.#reported = reason;
     this.report(error);
   }
-
-  // Its end, and the manager's.
 
   abortLaunch(): void {
     this.launching?.abort(closing());
