@@ -16,10 +16,11 @@ export abstract class Notifications<K extends AnyTaskKind = never> {
   readonly #parts: Parts;
   readonly #hub: EventHub;
 
-  /** @internal */
-  constructor(opened: Opened) {
-    this.#parts = opened?.parts;
-    this.#hub = opened?.hub;
+  /** `opened` is no part of the declarations: its type would bring along everything inside. @internal */
+  constructor(opened: unknown) {
+    const { parts, hub } = (opened ?? {}) as Opened;
+    this.#parts = parts;
+    this.#hub = hub;
   }
 
   /**
