@@ -17,7 +17,7 @@ export abstract class Notifications<K extends AnyTaskKind = never> {
   readonly #hub: EventHub;
 
   /** `opened` is no part of the declarations: its type would bring along everything inside. @internal */
-  constructor(opened: unknown) {
+  protected constructor(opened: unknown) {
     const { parts, hub } = (opened ?? {}) as Opened;
     this.#parts = parts;
     this.#hub = hub;

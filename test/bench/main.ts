@@ -2,11 +2,13 @@
  * npm run bench: how fast it is, as ratios within one run, so that a slow or busy machine does not change what they say. Prints a table.
  */
 import { execFileSync } from 'node:child_process';
-import { mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { parseArgs } from 'node:util';
 import { BackgroundTaskManager } from 'holdfast';
+import { compare, fill } from './compare.js';
 
 interface Row {
   readonly what: string;
@@ -86,29 +88,6 @@ async function launchCost(): Promise<void> {
   });
 }
 
-async function fill(directory: string, count: number): Promise<void> {
-  await mkdir(directory, { recursive: true });
-  for (let n = 0; n < count; n++) {
-    const record = {
-      schemaVersion: 1,
-      taskId: `t${n}`,
-      kind: 'process',
-      description: `task ${n}`,
-      status: 'completed',
-      detached: true,
-      createdAt: 1_790_000_000_000 + n,
-      startedAt: 1_790_000_000_000 + n,
-      endedAt: 1_790_000_001_000 + n,
-      attempt: 1,
-      owner: null,
-      details: { command: ['npm', 'test'], cwd: '/repo', pid: 5151, exitCode: 0, signal: null },
-      metadata: {},
-      hooks: {},
-    };
-    await writeFile(join(directory, `t${n}.json`), JSON.stringify(record));
-  }
-}
-
 /** Opening many records, the longest the event loop stood still meanwhile, and what a pass over one running task costs beside them. */
 async function manyRecords(): Promise<void> {
   await inFolder(async (directory) => {
@@ -171,9 +150,13 @@ async function overshoot(): Promise<void> {
   });
 }
 
-await outputSpeed();
-await launchCost();
-await manyRecords();
-await overshoot();
-const width = Math.max(...rows.map(({ what }) => what.length));
-for (const { what, figure } of rows) console.log(`| ${what.padEnd(width)} | ${figure} |`);
+const { against } = parseArgs({ options: { against: { type: 'string' } } }).values;
+if (against !== undefined) await compare(against);
+else {
+  await outputSpeed();
+  await launchCost();
+  await manyRecords();
+  await overshoot();
+  const width = Math.max(...rows.map(({ what }) => what.length));
+  for (const { what, figure } of rows) console.log(`| ${what.padEnd(width)} | ${figure} |`);
+}

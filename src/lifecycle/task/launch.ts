@@ -84,7 +84,7 @@ async function launch(task: Launchable, launching: Launching, input: unknown, ca
   const { lifetime, news } = task.shared;
   if (lifetime.isClosing) launching.abort(closing());
   try {
-    const learnt = await task.work.launch(input, launching.signal);
+    const learnt = await task.work.launch(input, launching);
     if (learnt) task.note({ details: { ...task.record.details, ...learnt } });
   } catch (error) {
     if (!callerWaits && lifetime.isClosing && asError(error).name === 'AbortError') return giveUp(task);

@@ -1,8 +1,9 @@
 /** A launch under way: from the moment at which the task has its slot until its work runs, or will not. */
 export class Launching {
-  readonly #controller = new AbortController();
   readonly over: Promise<void>;
   #end!: () => void;
+  /** Made when it is asked for: few launches are aborted, and work in this process cannot be. */
+  #controller: AbortController | undefined;
 
   constructor() {
     this.over = new Promise((resolve) => {
@@ -12,14 +13,19 @@ export class Launching {
 
   /** What `start` is given. */
   get signal(): AbortSignal {
-    return this.#controller.signal;
+    return this.#abortable.signal;
   }
 
   abort(reason: unknown): void {
-    this.#controller.abort(reason);
+    this.#abortable.abort(reason);
   }
 
   end(): void {
     this.#end();
+  }
+
+  get #abortable(): AbortController {
+    this.#controller ??= new AbortController();
+    return this.#controller;
   }
 }

@@ -40,7 +40,9 @@ export class Task implements Holder, Launchable, Settled, Awaited, LedgerListene
   /** How it left the foreground. */
   released: 'detached' | 'detached_by_timeout' | undefined;
   readonly #observer: TaskObserver<Task>;
-  readonly #ledger: Ledger;
+  /** Absent while nothing is to be written: most tasks have ended long ago. */
+  #ledger: Ledger | undefined;
+  readonly #loaded: TaskRecord;
   /** Absent once it has ended. */
   #holdings: Holdings | undefined;
   #deliveries: Deliveries | undefined;
@@ -50,23 +52,27 @@ export class Task implements Holder, Launchable, Settled, Awaited, LedgerListene
   constructor(shared: Surroundings, observer: TaskObserver<Task>, record: TaskRecord, seq: number, kind?: KindRuntime) {
     this.shared = shared;
     this.#observer = observer;
-    this.#ledger = new Ledger(shared, record, this);
+    this.#loaded = record;
     this.taskId = record.taskId;
     this.seq = seq;
     this.kind = kind;
   }
 
   get record(): TaskRecord {
-    return this.#ledger.record;
+    return this.#ledger ? this.#ledger.record : this.#loaded;
   }
   get view(): TaskRecord {
-    return this.#ledger.view;
+    return this.#ledger ? this.#ledger.view : this.#loaded;
   }
   get working(): TaskRecord {
-    return this.#ledger.working;
+    return this.#ledger ? this.#ledger.working : this.#loaded;
   }
   get unwritten(): Unwritten {
-    return this.#ledger.unwritten;
+    return this.#books.unwritten;
+  }
+  get #books(): Ledger {
+    this.#ledger ??= new Ledger(this.shared, this.#loaded, this);
+    return this.#ledger;
   }
   get isActive(): boolean {
     return !isTerminalStatus(this.record.status);
@@ -102,20 +108,20 @@ export class Task implements Holder, Launchable, Settled, Awaited, LedgerListene
   }
 
   post(finding: Finding): Promise<TaskRecord> {
-    return this.#ledger.post(finding);
+    return this.#books.post(finding);
   }
 
   note(news: Unwritten): void {
-    this.#ledger.note(news);
+    this.#books.note(news);
   }
 
   forget(key: keyof Unwritten): void {
-    this.#ledger.forget(key);
+    this.#books.forget(key);
   }
 
   /** Removes its record and all that belongs to it. `false`: it may not go. */
   async remove(mayGo: (record: TaskRecord) => boolean): Promise<boolean> {
-    if (!(await this.#ledger.remove(mayGo))) return false;
+    if (!(await this.#books.remove(mayGo))) return false;
     this.#observer.removed(this);
     this.shared.news.emit('task:pruned', { taskId: this.taskId });
     this.#observer.changed(this);

@@ -45,7 +45,6 @@ export class FunctionWork implements Work {
   async launch(input: unknown): Promise<undefined> {
     this.#run = input as RunFunction;
     this.#log = this.#host.output.log({ onError: (error) => this.#host.report(error) });
-    this.#questions = new Questions(this.#host, this.#controller.signal);
   }
 
   started(): void {
@@ -96,8 +95,7 @@ export class FunctionWork implements Work {
   }
 
   async answer(value: JsonValue): Promise<TaskRecord> {
-    if (this.#questions) return this.#questions.answer(value);
-    throw new BackgroundTaskError('TASK_NOT_WAITING', 'the task waits for nothing', { taskId: this.#host.taskId });
+    return this.#asked.answer(value);
   }
 
   missing() {
@@ -127,6 +125,11 @@ export class FunctionWork implements Work {
     await this.#log?.close();
   }
 
+  get #asked(): Questions {
+    this.#questions ??= new Questions(this.#host, this.#controller.signal, this.#isClosed);
+    return this.#questions;
+  }
+
   #abort(reason: DOMException): void {
     if (!this.#controller.signal.aborted) this.#controller.abort(reason);
   }
@@ -154,7 +157,7 @@ export class FunctionWork implements Work {
       },
       updateDetails: (patch) => (this.#isClosed ? this.#refuse() : this.#updateDetails(patch)),
       requestInput: (prompt: string, options?: { data?: JsonValue | undefined; schema?: StandardSchema | undefined }) =>
-        this.#questions!.ask(String(prompt), options) as Promise<never>,
+        this.#asked.ask(String(prompt), options) as Promise<never>,
     };
   }
 

@@ -36,7 +36,7 @@ export class KindWork implements Work {
     return this.#calls.stop !== undefined;
   }
 
-  async launch(input: unknown, signal: AbortSignal): Promise<JsonObject | undefined> {
+  async launch(input: unknown, { signal }: { readonly signal: AbortSignal }): Promise<JsonObject | undefined> {
     const { taskId, output } = this.#host;
     await outputs.run(() => output.prepare());
     const { record, view } = this.#host;

@@ -21,15 +21,16 @@ export class Questions {
   readonly #host: WorkHost;
   readonly #signal: AbortSignal;
   #open: Question | undefined;
-  #isClosed = false;
+  #isClosed: boolean;
   /** The questions, one after the other. */
   #last: Promise<unknown> = Promise.resolve();
   /** The answers, one after the other: where the first is refused, the question is still open for the next. */
   #lastAnswer: Promise<unknown> = Promise.resolve();
 
-  constructor(host: WorkHost, signal: AbortSignal) {
+  constructor(host: WorkHost, signal: AbortSignal, isClosed: boolean) {
     this.#host = host;
     this.#signal = signal;
+    this.#isClosed = isClosed;
   }
 
   /** Resolves with the answer. Rejects with the signal's reason. A promise that nobody awaits may reject without consequences. */

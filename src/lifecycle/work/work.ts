@@ -41,8 +41,8 @@ export interface Work {
   /** Whether it can be asked to end. */
   readonly canStop: boolean;
 
-  /** Begins it. Resolves with what it learnt for the details. Whatever it throws, nothing runs. */
-  launch(input: unknown, signal: AbortSignal): Promise<JsonObject | undefined>;
+  /** Begins it. Resolves with what it learnt for the details. Whatever it throws, nothing runs. `launching.signal` tells it to give up. */
+  launch(input: unknown, launching: { readonly signal: AbortSignal }): Promise<JsonObject | undefined>;
   /** `task:started` was emitted: from now on it may be heard. */
   started(): void;
   /** How it stands. Throws where that cannot be told: then nothing is settled. */
