@@ -240,6 +240,19 @@ describe('a launch that was cut short before anything ran', () => {
     expect(manager.getTask('q')).toMatchObject({ status: 'completed', detached: true });
   });
 
+  it('was a foreground one: a deadline that was only to detach it does not end it, and detachTimeoutMs does', async () => {
+    const directory = await owned();
+    const foreground = { detached: false, timeoutMs: 60_000, deadlineAt: 61_000, detachOnTimeout: true };
+    cutShort(directory, 'one', 1_000, foreground);
+    cutShort(directory, 'two', 1_001, { ...foreground, detachTimeoutMs: 90_000 });
+    const manager = await openManager({ directory });
+    await manager.waitForIdle();
+    expect(manager.getTask('one')).toMatchObject({ status: 'completed', detached: true });
+    expect(manager.getTask('one')?.deadlineAt).toBeUndefined();
+    const { startedAt, deadlineAt } = manager.getTask('two')!;
+    expect(deadlineAt).toBe(startedAt! + 90_000);
+  });
+
   it('is not launched where a stop is on record', async () => {
     const directory = await owned();
     cutShort(directory, 'q', 1_000, { stop: { cause: 'user', requestedAt: 1_500 } });

@@ -10,7 +10,7 @@ import type { TaskRecord } from '../../task/record.js';
 import { isTerminalStatus, taskStatuses } from '../../task/status.js';
 import type { JsonValue, TaskStatus } from '../../task/types.js';
 import { ended, withdrawn } from './ended.js';
-import { ownedBy, toBackground, without, withRoom } from './fields.js';
+import { deadlineOfStart, ownedBy, toBackground, without, withRoom } from './fields.js';
 import type { Finding, FindingName } from './finding.js';
 
 /** An event that a decision has the manager emit, with what its payload has beside the task. */
@@ -66,6 +66,8 @@ interface Rule<N extends FindingName> {
   readonly effects: readonly Effect[];
   /** `undefined`: it changes nothing. May throw, and then nothing has changed. */
   decide(record: TaskRecord, finding: Finding<N>): Decision | undefined;
+  /** Of a task with another status: throws where whoever asked for it has to be told. */
+  refuse?(record: TaskRecord, finding: Finding<N>): void;
 }
 
 const any = taskStatuses;
@@ -89,7 +91,7 @@ const ruleOf: { readonly [N in FindingName]: Rule<N> } = {
       // Stopped before it began: it must not begin, also where that stop could not be written yet.
       if (record.stop) return undefined;
       const startedAt = Math.max(now, record.createdAt);
-      const deadline = record.timeoutMs && { deadlineAt: startedAt + record.timeoutMs };
+      const deadline = deadlineOfStart(record, startedAt);
       const next: TaskRecord = { ...record, status: 'running', startedAt, owner, ...deadline };
       return decision(next, [], [...onlyIf(record.detached, 'take slot'), 'arm deadline']);
     },
@@ -101,14 +103,14 @@ const ruleOf: { readonly [N in FindingName]: Rule<N> } = {
     decide: (record) => decision(record, ['task:started']),
   },
   requeued: {
-    from: begun,
+    from: ['running'],
     to: ['queued'],
     events: ['task:queued'],
     effects: ['release slot', 'arm deadline'],
     decide: (record, { now, owner, details }) => {
       const owned = ownedBy(owner, details ? { ...record, details: { ...record.details, ...details } } : record, now);
       // The deadline counts from the start, which is still to come.
-      const next: TaskRecord = { ...without(owned, 'deadlineAt', 'waitingFor'), status: 'queued', startedAt: null };
+      const next: TaskRecord = { ...without(owned, 'deadlineAt'), status: 'queued', startedAt: null };
       return decision(next, ['task:queued'], [...onlyIf(record.detached, 'release slot'), 'arm deadline']);
     },
   },
@@ -140,7 +142,8 @@ const ruleOf: { readonly [N in FindingName]: Rule<N> } = {
     effects: [],
     decide: (record, { prompt, details, lookedAt, now }) => {
       const asks = prompt !== undefined && isNew(prompt, lookedAt) && isNew(prompt, record);
-      const resumes = prompt === undefined && lookedAt.status === 'waiting' && record.status === 'waiting';
+      // Another question may have been asked since.
+      const resumes = prompt === undefined && record.status === 'waiting' && isSameQuestion(record, lookedAt);
       if (!details && !asks && !resumes) return undefined;
       const base = asks || resumes ? without(record, 'waitingFor') : record;
       const known = withRoom({ ...base, details: { ...record.details, ...details } });
@@ -165,15 +168,15 @@ const ruleOf: { readonly [N in FindingName]: Rule<N> } = {
     decide: (record, { value, now }) => decision(withRoom({ ...record, lastInput: answerTo(record, value, now) })),
   },
   answered: {
-    from: any,
-    to: [...begun, ...terminal],
+    from: ['waiting'],
+    to: ['running'],
     events: ['task:resumed'],
     effects: [],
-    decide: (record, { value, now, ifResumed }) => {
-      if (record.status !== 'waiting') {
-        if (ifResumed === 'keep') return undefined;
-        throw new BackgroundTaskError('TASK_NOT_WAITING', 'the task waits for nothing', { taskId: record.taskId });
-      }
+    refuse: ({ taskId }, { ifResumed }) => {
+      if (ifResumed === 'keep') return;
+      throw new BackgroundTaskError('TASK_NOT_WAITING', 'the task waits for nothing', { taskId });
+    },
+    decide: (record, { value, now }) => {
       const lastInput = answerTo(record, value, now);
       const next: TaskRecord = { ...without(record, 'waitingFor'), status: 'running', lastInput };
       return decision(withRoom(next), ['task:resumed']);
@@ -206,7 +209,12 @@ const ruleOf: { readonly [N in FindingName]: Rule<N> } = {
       if (record.detached) return undefined;
       const next = toBackground(record, byTimeout, now);
       const events: DecidedEvent[] = [{ name: 'task:detached', byTimeout }];
-      return { record: next, events, effects: ['take slot', 'arm deadline', 'free caller'] };
+      // In the queue it has no slot yet.
+      return {
+        record: next,
+        events,
+        effects: [...onlyIf(record.status !== 'queued', 'take slot'), 'arm deadline', 'free caller'],
+      };
     },
   },
   stopped: {
@@ -255,7 +263,7 @@ const ruleOf: { readonly [N in FindingName]: Rule<N> } = {
 };
 
 /** The rules without their functions, for the table in the documentation and for tests. */
-export const rules: { readonly [N in FindingName]: Omit<Rule<N>, 'decide'> } = ruleOf;
+export const rules: { readonly [N in FindingName]: Omit<Rule<N>, 'decide' | 'refuse'> } = ruleOf;
 
 /**
  * What follows from a finding; `undefined`: nothing. Pure: the same record and finding give the same decision. Throws `INVALID_SPEC` where the
@@ -263,7 +271,9 @@ export const rules: { readonly [N in FindingName]: Omit<Rule<N>, 'decide'> } = r
  */
 export function decide<N extends FindingName>(record: TaskRecord, finding: Finding<N>): Decision | undefined {
   const rule = ruleOf[finding.is] as unknown as Rule<N>;
-  return rule.from.includes(record.status) ? rule.decide(record, finding) : undefined;
+  if (rule.from.includes(record.status)) return rule.decide(record, finding);
+  rule.refuse?.(record, finding);
+  return undefined;
 }
 
 function decision(
@@ -280,6 +290,10 @@ function onlyIf(condition: boolean, effect: Effect): Effect[] {
 
 function isNew(prompt: string, { waitingFor }: TaskRecord): boolean {
   return waitingFor?.prompt !== prompt;
+}
+
+function isSameQuestion({ waitingFor }: TaskRecord, { waitingFor: other }: TaskRecord): boolean {
+  return waitingFor?.prompt === other?.prompt && waitingFor?.requestedAt === other?.requestedAt;
 }
 
 function answerTo({ waitingFor }: TaskRecord, value: JsonValue, now: number) {

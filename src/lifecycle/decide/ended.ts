@@ -1,15 +1,15 @@
 /* The record of a task that has ended: the status by the verdict table, why it ended, and what it owes. */
 import type { TaskRecord } from '../../task/record.js';
-import { judge } from '../../task/status.js';
+import { type Ending, judge } from '../../task/status.js';
 import type { OwedDelivery, TaskError, TaskStop } from '../../task/types.js';
-import { without } from './fields.js';
+import { notBefore, without } from './fields.js';
 import type { Outcome } from './finding.js';
 
 /** The error of work that failed without one. */
 const UNSAID: TaskError = { name: 'Error', message: 'the work failed, and gave no error' };
 
 export function ended(record: TaskRecord, outcome: Outcome, inline: boolean): TaskRecord {
-  const status = judge(outcome.ending, record.stop);
+  const status = judge(endingOf(record, outcome), record.stop);
   const stopReason =
     outcome.stopReason ?? (status === 'completed' || status === 'failed' ? undefined : reasonOf(record.stop, record));
   return {
@@ -18,7 +18,7 @@ export function ended(record: TaskRecord, outcome: Outcome, inline: boolean): Ta
     detached: record.detached || outcome.outlivedCaller === true,
     // A later attempt that could not begin does not undo the first.
     startedAt: outcome.neverBegan && record.attempt === 1 ? null : record.startedAt,
-    endedAt: outcome.endedAt,
+    endedAt: notBefore(record, outcome.endedAt),
     details: outcome.details ? { ...record.details, ...outcome.details } : record.details,
     hooks: owesNothing(record, outcome) ? withdrawn(record.hooks) : record.hooks,
     ...(stopReason !== undefined && { stopReason }),
@@ -26,6 +26,12 @@ export function ended(record: TaskRecord, outcome: Outcome, inline: boolean): Ta
     ...(status === 'failed' && { error: outcome.error ?? UNSAID }),
     ...(inline && outcome.result !== undefined && { result: outcome.result }),
   };
+}
+
+/** What never began cannot have completed. */
+function endingOf({ status }: TaskRecord, { ending, neverBegan }: Outcome): Ending {
+  const isUnbegun = status === 'queued' || neverBegan !== undefined;
+  return isUnbegun && ending === 'completed' ? 'gone' : ending;
 }
 
 /** Every delivery that is still owed becomes `skipped`. */

@@ -27,9 +27,22 @@ export function withRoom(record: TaskRecord): TaskRecord {
   );
 }
 
+/**
+ * The deadline of work that starts now. A task that was sent to the background before has the one that detaching set: a deadline that was only
+ * to detach it has nothing left to do.
+ */
+export function deadlineOfStart(record: TaskRecord, startedAt: number): Pick<TaskRecord, 'deadlineAt'> {
+  const { detached, timeoutMs, detachTimeoutMs, detachOnTimeout } = record;
+  const inBackground = detachTimeoutMs ?? (detachOnTimeout ? 0 : timeoutMs);
+  const ms = detached ? inBackground : timeoutMs;
+  return ms ? { deadlineAt: startedAt + ms } : {};
+}
+
 /** In the background from `now` on. `detachTimeoutMs` sets a new deadline; absent, the deadline stays, unless it is what detached the task. */
 export function toBackground(record: TaskRecord, byTimeout: boolean, now: number): TaskRecord {
   const { detachTimeoutMs } = record;
+  // It counts from the start, which is still to come.
+  if (record.status === 'queued') return { ...record, detached: true };
   if (detachTimeoutMs) return { ...record, detached: true, deadlineAt: now + detachTimeoutMs };
   const stays = detachTimeoutMs === undefined && !byTimeout;
   return { ...(stays ? record : without(record, 'deadlineAt')), detached: true };
