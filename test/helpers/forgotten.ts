@@ -82,6 +82,22 @@ export const onlyNamed: readonly Forgotten[] = [
     problem: /"novel"/,
     at: 'src/task/guards.ts',
   },
+  {
+    what: 'a finding without a rule',
+    file: 'src/lifecycle/decide/finding.ts',
+    find: 'interface Findings {',
+    add: 'novel: object;',
+    problem: /Property 'novel' is missing/,
+    at: 'src/lifecycle/decide/decide.ts',
+  },
+  {
+    what: 'an effect that is not applied',
+    file: 'src/lifecycle/decide/decide.ts',
+    find: 'export const effects = [',
+    add: "'novel',",
+    problem: /"novel"/,
+    at: 'src/lifecycle/task/task.ts',
+  },
 ];
 
 /** What was added only where it is checked or judged. */
@@ -127,6 +143,13 @@ export const onlyChecked: readonly Forgotten[] = [
     find: 'export const filterFields = {',
     add: 'novel: z.string().optional(),',
     problem: /"novel"/,
+  },
+  {
+    what: 'a rule for a finding that nobody can post',
+    file: 'src/lifecycle/decide/decide.ts',
+    find: 'const ruleOf: { readonly [N in FindingName]: Rule<N> } = {',
+    add: 'novel: { from: [], events: [], effects: [], decide: () => undefined },',
+    problem: /'novel' does not exist/,
   },
 ];
 

@@ -4,8 +4,10 @@ import { join } from 'node:path';
 import ts from 'typescript';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
+import { withRules } from '../../scripts/states.js';
 import { errorCodes } from '../../src/errors.js';
 import { BackgroundTaskManager, defineTaskKind } from '../../src/index.js';
+import { effects, rules } from '../../src/lifecycle/decide/decide.js';
 import { builtInKinds } from '../../src/task/built-in.js';
 import { eventNames } from '../../src/task/events.js';
 import { hookStates, judge, stopCauses, taskStatuses } from '../../src/task/status.js';
@@ -181,6 +183,14 @@ it('the table of verdicts in the documentation says what is judged, for each sto
   expect(written.sort()).toEqual(judged.sort());
 });
 
+it('the rules in the documentation are those of the state machine; "npm run docs" writes them', () => {
+  const page = read('docs/states.md');
+  expect(withRules(page)).toBe(page);
+  const rows = page.split('\n').filter((line) => /^\| `\w+` \| [A-Z]/.test(line));
+  expect(rows.length).toBe(Object.keys(rules).length);
+  expect(effects.filter((effect) => !page.includes(`\n- \`${effect}\`: `))).toEqual([]);
+});
+
 describe('each event', () => {
   /** Names of events in expressions: those in types are only about them. */
   function named(file: string): string[] {
@@ -205,7 +215,7 @@ describe('CONTRIBUTING.md', () => {
   const text = read('CONTRIBUTING.md');
 
   it('names files that exist', () => {
-    const named = [...text.matchAll(/[`(]((?:src|test|docs)\/[\w./-]+)[`)]/g)].map(([, path = '']) => path);
+    const named = [...text.matchAll(/[`(]((?:src|test|docs|scripts)\/[\w./-]+)[`)]/g)].map(([, path = '']) => path);
     expect(named.length).toBeGreaterThan(20);
     expect(named.filter((path) => !existsSync(join(root, path)))).toEqual([]);
   });

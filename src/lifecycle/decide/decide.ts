@@ -31,7 +31,8 @@ export type DecidedEvent =
 /**
  * What follows from a decision beside its events:
  *
- * - `take slot`: the task holds a slot from here on; `release slot`: it gives the slot back.
+ * - `take slot`: the task holds a slot from here on.
+ * - `release slot`: it gives the slot back.
  * - `arm deadline`: its deadline may be another one now, or none.
  * - `free caller`: whoever waited for it in the foreground is told, and its signal stops the task no longer.
  * - `dispose work`: nothing is left of its work in this process.
