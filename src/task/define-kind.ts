@@ -4,11 +4,15 @@ import { isTaskId, MAX_ID_LENGTH, namePattern } from './id.js';
 import type { AnyTaskKind, KindBase, Probe, Run, StartContext, TaskKind } from './kind.js';
 import { detailsFit, type KindRuntime, resultFits, runtimeKey } from './kind-runtime.js';
 import { isMisspelling, unknownKey } from './nearest.js';
+import type { None } from './same.js';
 import { isStandardSchema } from './schema.js';
 import { came, show } from './show.js';
 import type { AnyTask, Awaitable, JsonValue, TaskOf } from './types.js';
 
 const callbacks = ['start', 'probe', 'stop', 'provideInput', 'recover', 'missing', 'resupply', 'settled'] as const;
+type NoCallback = 'name' | 'idPrefix' | 'details' | 'result' | 'spec' | 'attach';
+/** A callback of the private half that would not reach it is an error here that names it. */
+type _EachIsBound = None<Exclude<keyof KindRuntime, (typeof callbacks)[number] | NoCallback>>;
 
 /** What an id has beside its prefix fits, with room to spare. */
 const MAX_NAME_LENGTH = MAX_ID_LENGTH - 24;
@@ -47,8 +51,8 @@ export function defineTaskKind(definition: any): any {
 }
 
 /**
- * Defines a built-in kind that keeps something for each task, and has no `start` and `probe` of its own. `attach` is no key of a definition: the object that a host defines a kind with
- * may have a method of this name.
+ * Defines a built-in kind that keeps something for each task, and has no `start` and `probe` of its own. `attach` is no key of a definition: the
+ * object that a host defines a kind with may have a method of this name.
  * @internal
  */
 export function defineAttachedKind(

@@ -83,6 +83,14 @@ export const onlyNamed: readonly Forgotten[] = [
     at: 'src/task/guards.ts',
   },
   {
+    what: 'a callback of a kind that is not bound',
+    file: 'src/task/kind-runtime.ts',
+    find: 'export interface KindRuntime {',
+    add: 'readonly novel?: () => void;',
+    problem: /"novel"/,
+    at: 'src/task/define-kind.ts',
+  },
+  {
     what: 'a finding without a rule',
     file: 'src/lifecycle/decide/finding.ts',
     find: 'interface Findings {',

@@ -178,7 +178,7 @@ export class FunctionWork implements Work {
   }
 }
 
-export function hasEnded(taskId: string): BackgroundTaskError {
+function hasEnded(taskId: string): BackgroundTaskError {
   return new BackgroundTaskError('TASK_NOT_FOUND', 'the task has ended; what its work does now changes nothing', {
     taskId,
   });
