@@ -320,7 +320,7 @@ export const mutations: readonly Mutation[] = [
   {
     row: 16,
     broken: 'the timer of a deadline outlives its task',
-    edits: [{ file: 'src/lifecycle/task/holdings.ts', find: '    this.#deadline?.clear();\n', replace: '' }],
+    edits: [{ file: 'src/lifecycle/task/deadline.ts', find: '    this.#timer?.clear();\n', replace: '' }],
   },
   {
     row: 17,
