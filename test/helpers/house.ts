@@ -1,11 +1,12 @@
 // What the house tests share: where the repository is, how its commands are run, and how declarations are compiled.
 import { execFile } from 'node:child_process';
-import { existsSync, readdirSync, statSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
+import { filesBelow, root } from '../../scripts/source.js';
 
-export const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
+export { filesBelow, root };
+
 export const shared = join(root, '..', 'shared');
 
 /** A path of the build, or an error that says what to do. `npm test` builds first. */
@@ -44,16 +45,6 @@ export function run(
     );
     child.stdin?.end();
   });
-}
-
-/** Every file below a folder of the repository whose name ends so, as paths relative to the root, sorted. */
-export function filesBelow(folder: string, ending: string): string[] {
-  const start = join(root, folder);
-  if (!existsSync(start)) return [];
-  return readdirSync(start, { recursive: true, encoding: 'utf8' })
-    .filter((name) => name.endsWith(ending) && statSync(join(start, name)).isFile())
-    .map((name) => relative(root, join(start, name)))
-    .sort();
 }
 
 /**

@@ -1,30 +1,6 @@
-// The import graph of src and the rules it keeps.
-import { readFileSync } from 'node:fs';
-import { dirname, join, normalize, relative } from 'node:path';
-import ts from 'typescript';
-import { root } from './house.js';
+// The rules that the import graph of src keeps.
+import { type ImportGraph, layers, placeOf } from '../../scripts/source.js';
 import { parts } from './parts.js';
-
-/** Each file with the files and packages that it imports, type imports included. */
-export type ImportGraph = ReadonlyMap<string, readonly string[]>;
-
-/**
- * The core, bottom first. A layer may import layers that stand before it, and itself. `errors.ts` and `clock.ts` may be imported by all;
- * for its types `errors.ts` may look into `task`, where the rule against cycles between files keeps it honest.
- */
-const layers: readonly (readonly string[])[] = [
-  ['clock.ts', 'errors.ts', 'task'],
-  ['util'],
-  ['legacy', 'output'],
-  ['store'],
-  ['hooks', 'process'],
-  ['events.ts', 'options.ts'],
-  ['lifecycle'],
-  ['judge.ts'],
-  ['notifications.ts'],
-  ['manager.ts', 'records.ts'],
-  ['index.ts', 'internal.ts'],
-];
 
 /** All of the core that a part beside it may import. Nothing of the core may import `internal.ts`. */
 const faces = ['src/index.ts', 'src/internal.ts'];
@@ -37,44 +13,6 @@ const only: Readonly<Record<string, readonly string[]>> = {
   util: ['util', 'clock.ts', 'errors.ts'],
   legacy: ['legacy', 'task', 'errors.ts'],
 };
-
-/** Where a file belongs: its folder in src, or its own name at the top of src. */
-export function placeOf(file: string): string {
-  return relative('src', file).split('/')[0] ?? file;
-}
-
-export function importsOf(file: string): string[] {
-  const source = ts.createSourceFile(file, readFileSync(join(root, file), 'utf8'), ts.ScriptTarget.Latest, true);
-  const found: string[] = [];
-  const visit = (node: ts.Node): void => {
-    const specifier = specifierOf(node);
-    if (specifier !== undefined) found.push(specifier);
-    ts.forEachChild(node, visit);
-  };
-  visit(source);
-  return [...new Set(found.map((specifier) => resolveFrom(file, specifier)))];
-}
-
-function specifierOf(node: ts.Node): string | undefined {
-  if (
-    (ts.isImportDeclaration(node) || ts.isExportDeclaration(node)) &&
-    node.moduleSpecifier &&
-    ts.isStringLiteral(node.moduleSpecifier)
-  ) {
-    return node.moduleSpecifier.text;
-  }
-  if (ts.isImportTypeNode(node) && ts.isLiteralTypeNode(node.argument) && ts.isStringLiteral(node.argument.literal)) {
-    return node.argument.literal.text;
-  }
-  const [argument] =
-    ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword ? node.arguments : [];
-  return argument && ts.isStringLiteral(argument) ? argument.text : undefined;
-}
-
-function resolveFrom(file: string, specifier: string): string {
-  if (!specifier.startsWith('.')) return specifier;
-  return normalize(join(dirname(file), specifier)).replace(/\.js$/, '.ts');
-}
 
 /** Every cycle once, as `a > b > a`. */
 export function findCycles(graph: ImportGraph): string[] {
@@ -99,7 +37,7 @@ export function findViolations(graph: ImportGraph): string[] {
   return [...graph].flatMap(([file, imports]) => {
     const place = placeOf(file);
     if (!Object.hasOwn(parts, place) && !rank.has(place))
-      return [`${file}: "${place}" is neither in the layers of test/helpers/imports.ts nor a part`];
+      return [`${file}: "${place}" is neither in the layers of scripts/source.ts nor a part`];
     return imports
       .filter((target) => graph.has(target) && !allowed(place, target))
       .map((target) => `${file} must not import ${target}`);

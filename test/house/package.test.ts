@@ -4,9 +4,9 @@ import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { importsOf } from '../../scripts/source.js';
 import tsup from '../../tsup.config.js';
 import { built, filesBelow, root, run } from '../helpers/house.js';
-import { importsOf } from '../helpers/imports.js';
 import { existingParts, exportOf, findPartProblems, type Manifest, packageOf, parts } from '../helpers/parts.js';
 
 const text = (file: string): string => readFileSync(join(root, file), 'utf8');
