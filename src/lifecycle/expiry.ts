@@ -2,7 +2,8 @@ import type { Clock, Timer } from '../clock.js';
 import type { Task } from './task/task.js';
 
 interface Item {
-  readonly task: Task;
+  /** Absent in a hole: the task went otherwise, and is not kept. */
+  task: Task | undefined;
   /** Milliseconds since the epoch. */
   readonly at: number;
 }
@@ -18,7 +19,7 @@ export class Expiry {
   /** A binary heap, the earliest first. Tasks that went otherwise leave holes until the holes outnumber the others. */
   #heap: Item[] = [];
   /** In the heap and not gone. */
-  readonly #waiting = new Set<Task>();
+  readonly #waiting = new Map<Task, Item>();
   /** Due, and not gone yet: a delivery is owed, or its removal failed. */
   readonly #due = new Set<Task>();
   #timer: Timer | undefined;
@@ -33,18 +34,22 @@ export class Expiry {
 
   /** The task goes at this time. */
   add(task: Task, at: number): void {
-    this.#waiting.add(task);
-    this.#heap.push({ task, at });
+    const item = { task, at };
+    this.#waiting.set(task, item);
+    this.#heap.push(item);
     this.#rise(this.#heap.length - 1);
   }
 
   /** The task is gone. */
   delete(task: Task): void {
     this.#due.delete(task);
-    if (!this.#waiting.delete(task) || this.#heap.length <= 2 * this.#waiting.size + 16) return;
-    const left = this.#heap.filter((item) => this.#waiting.has(item.task));
+    const hole = this.#waiting.get(task);
+    if (!hole) return;
+    this.#waiting.delete(task);
+    hole.task = undefined;
+    if (this.#heap.length <= 2 * this.#waiting.size + 16) return;
     this.#heap = [];
-    for (const { task: other, at } of left) this.add(other, at);
+    for (const [other, { at }] of [...this.#waiting]) this.add(other, at);
   }
 
   /** What is due now, each until it is deleted. */
@@ -52,14 +57,16 @@ export class Expiry {
     const now = this.#clock.now();
     for (let next = this.#heap[0]; next && next.at <= now; next = this.#heap[0]) {
       this.#removeFirst();
-      if (this.#waiting.delete(next.task)) this.#due.add(next.task);
+      if (!next.task) continue;
+      this.#waiting.delete(next.task);
+      this.#due.add(next.task);
     }
     return [...this.#due];
   }
 
   /** Waits for the next one, where there is one. */
   arm(): void {
-    while (this.#heap[0] && !this.#waiting.has(this.#heap[0].task)) this.#removeFirst();
+    while (this.#heap[0] && !this.#heap[0].task) this.#removeFirst();
     const at = this.#heap[0]?.at ?? Number.POSITIVE_INFINITY;
     if (this.#closed || at === this.#armedFor) return;
     this.#timer?.clear();

@@ -14,11 +14,14 @@ export interface Row {
   readonly kind: unknown;
 }
 
+/** Where a pruned task was in the order: the task itself is not kept. */
+type Hole = Pick<Row, 'seq'>;
+
 /** Every task in memory, in the order of registration, with the active ones apart: their cost must not follow all tasks ever. */
 export class TaskTable<Task extends Row> {
   readonly #tasks = new Map<string, Task>();
   /** By `seq`, oldest first. Pruned tasks leave a hole until the holes outnumber the tasks. */
-  #order: Task[] = [];
+  #order: (Task | Hole)[] = [];
   readonly #active = new Set<Task>();
   readonly #keys = new Map<string, Task>();
   /** Ended tasks with a delivery that is owed or failed. */
@@ -67,11 +70,13 @@ export class TaskTable<Task extends Row> {
     this.#owing.delete(task);
     const key = task.record.idempotencyKey;
     if (key !== undefined && this.#keys.get(key) === task) this.#keys.delete(key);
+    const { seq } = task;
+    this.#order[this.#position(seq)] = { seq };
     if (this.#order.length > 2 * this.#tasks.size + 16) this.#order = this.#order.filter((each) => this.has(each));
   }
 
-  has(task: Task): boolean {
-    return this.#tasks.get(task.taskId) === task;
+  has(task: Task | Hole): task is Task {
+    return this.#tasks.get((task as Task).taskId) === task;
   }
 
   get(taskId: string): Task | undefined {

@@ -24,6 +24,7 @@ export class Looks {
   #running: Promise<unknown> | undefined;
   #isHinted = false;
   #timer: Timer | undefined;
+  #isCleared = false;
 
   constructor(clock: Clock, task: LookedAt) {
     this.#clock = clock;
@@ -57,7 +58,8 @@ export class Looks {
   hint(pauses: readonly number[] = SECOND_LOOKS_MS): void {
     void this.#soon().then((result) => {
       const [pause, ...rest] = pauses;
-      if (result !== 'active' || pause === undefined || this.#timer) return;
+      // The task may have ended during the look, by what another one found.
+      if (this.#isCleared || result !== 'active' || pause === undefined || this.#timer) return;
       this.#timer = this.#clock.after(pause, () => {
         this.#timer = undefined;
         this.hint(rest);
@@ -65,8 +67,9 @@ export class Looks {
     });
   }
 
-  /** No more looks by time. */
+  /** No more looks by time, also not after a look that is under way. */
   clear(): void {
+    this.#isCleared = true;
     this.#timer?.clear();
     this.#timer = undefined;
   }
