@@ -2,8 +2,8 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { root } from '../../scripts/source.js';
 import { run } from '../helpers/house.js';
 
 const COUNT = 1_000;
@@ -12,7 +12,7 @@ const COUNT = 1_000;
 let found: any;
 
 beforeAll(async () => {
-  const host = join(root, 'test/house/leftovers-host.ts');
+  const host = fileURLToPath(new URL('./leftovers-host.ts', import.meta.url));
   const directory = await mkdtemp(join(tmpdir(), 'holdfast-test-'));
   try {
     const args = ['--no-warnings', '--import', 'tsx', host, directory, String(COUNT)];
