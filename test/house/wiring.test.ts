@@ -14,8 +14,6 @@ const composing = ['openManager', 'createProcessKind'];
 const beginsLater = {
   'Retention refers to enforce before #expiry is there': 'its timer is armed by the first pass over the ended tasks',
   'ProcessHost refers to keepFolder before #watch is there': 'the watch has not begun when it is made',
-  'Task hands out `this` before #ledger is there':
-    'the last step of the constructor: the ledger calls it only when something is posted',
 };
 
 /** Two parts that need each other: the lower one is made first, and hears of the other once. */
@@ -52,9 +50,8 @@ const byTask = {
   'src/store/layout.ts: Layout.#legacyFolders':
     'where folders of other systems are: a fact of the disk, which no record holds',
   'src/process/table/process-table.ts: Snapshot.#marked': 'one scan of the processes, and gone with it',
-  // To go: the deliveries of a task are to be held by the task.
-  'src/hooks/outbox.ts: Outbox.#jobs': 'the deliveries under way',
-  'src/hooks/outbox.ts: Outbox.#unclaimed': 'by hook: who owes to a hook that this manager does not have',
+  'src/hooks/outbox.ts: Outbox.#jobs':
+    'all deliveries under way, so that closing can await them; each task knows its own',
 };
 
 /** Collections by something else than a task. */
@@ -63,6 +60,7 @@ const byOther = {
   'src/hooks/outbox.ts: Outbox.#hooks': 'names of hooks',
   'src/lifecycle/parts.ts: Parts.#kinds': 'names of kinds',
   'src/lifecycle/slots.ts: Slots.#byGroup': 'groups',
+  'src/lifecycle/task/task.ts: Task.#deliveries': 'names of hooks',
   'src/output/append.ts: OutputLog.#reported': 'reasons of failures',
   'src/process/supervisor/process-tree.ts: ProcessTree.#outOfReach': 'processes',
   'src/process/table/pid-namespaces.ts: PidNamespaces.#seen': 'namespaces',
