@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { importsOf, placeOf } from '../../scripts/source.js';
 import { BackgroundTaskError } from '../../src/errors.js';
 import { type Decision, decide, effects, rules } from '../../src/lifecycle/decide/decide.js';
 import type { Finding } from '../../src/lifecycle/decide/finding.js';
@@ -14,7 +15,6 @@ import type { StopCause, TaskStatus } from '../../src/task/types.js';
 import { invariants, isBegun, type Step, terminal, verdicts } from '../helpers/decisions.js';
 import { findingOf, freshRecord, plans, Unfit } from '../helpers/findings.js';
 import { filesBelow, root } from '../helpers/house.js';
-import { importsOf, placeOf } from '../helpers/imports.js';
 
 const RUNS = Number(process.env.HOLDFAST_RUNS ?? 40) * 50;
 

@@ -8,9 +8,9 @@
 import { BackgroundTaskError } from '../../errors.js';
 import type { TaskRecord } from '../../task/record.js';
 import { isTerminalStatus, taskStatuses } from '../../task/status.js';
-import type { JsonValue, TaskStatus } from '../../task/types.js';
+import type { TaskStatus } from '../../task/types.js';
 import { ended, withdrawn } from './ended.js';
-import { deadlineOfStart, ownedBy, toBackground, without, withRoom } from './fields.js';
+import { answerTo, deadlineOfStart, ownedBy, toBackground, without, withRoom } from './fields.js';
 import type { Finding, FindingName } from './finding.js';
 
 /** An event that a decision has the manager emit, with what its payload has beside the task. */
@@ -295,8 +295,4 @@ function isNew(prompt: string, { waitingFor }: TaskRecord): boolean {
 
 function isSameQuestion({ waitingFor }: TaskRecord, { waitingFor: other }: TaskRecord): boolean {
   return waitingFor?.prompt === other?.prompt && waitingFor?.requestedAt === other?.requestedAt;
-}
-
-function answerTo({ waitingFor }: TaskRecord, value: JsonValue, now: number) {
-  return { prompt: waitingFor?.prompt ?? '', value, answeredAt: now };
 }

@@ -3,7 +3,7 @@ import { BackgroundTaskError } from '../../errors.js';
 import { jsonBytes } from '../../task/json.js';
 import { MAX_RECORD_BYTES, type TaskRecord } from '../../task/record.js';
 import { isTerminalStatus } from '../../task/status.js';
-import type { OwnerIdentity } from '../../task/types.js';
+import type { JsonValue, OwnerIdentity } from '../../task/types.js';
 
 /** `record` without these keys: absent, not `undefined`, is how a record says "none". */
 export function without<K extends keyof TaskRecord>(record: TaskRecord, ...keys: K[]): TaskRecord {
@@ -60,4 +60,9 @@ export function ownedBy(owner: OwnerIdentity, record: TaskRecord, now: number): 
 /** Now, but never before the task's start: the wall clock may have been set back. */
 export function notBefore(record: TaskRecord, time: number): number {
   return Math.max(time, record.startedAt ?? record.createdAt);
+}
+
+/** What goes on record of an answer. */
+export function answerTo({ waitingFor }: TaskRecord, value: JsonValue, now: number) {
+  return { prompt: waitingFor?.prompt ?? '', value, answeredAt: now };
 }

@@ -1,7 +1,6 @@
 /*
- * One task: its record, its timers, its slot and its work. What it does is in the files beside this one (launch, look, takeover, stopping);
- * what is found out is posted here, and what follows from it for this task is applied here. `dispose` is the whole clean-up: nothing of a task
- * is kept anywhere else.
+ * One task: its record, its timers, its slot and its work. What it does is in the files beside this one; what is found out is posted here,
+ * and what follows from it for this task is applied here. `dispose` is the whole clean-up: nothing of a task is kept anywhere else.
  */
 import { BackgroundTaskError } from '../../errors.js';
 import type { Deliveries } from '../../hooks/port.js';
@@ -142,9 +141,8 @@ export class Task implements Holder, Launchable, Settled, Awaited, LedgerListene
   }
 
   apply({ events, effects }: Decision): void {
-    for (const event of events) {
-      if (event.name === 'task:detached') this.released = event.byTimeout ? 'detached_by_timeout' : 'detached';
-    }
+    const detached = events.find(({ name }) => name === 'task:detached');
+    if (detached?.name === 'task:detached') this.released = detached.byTimeout ? 'detached_by_timeout' : 'detached';
     for (const effect of effects) this.#apply(effect);
   }
 
