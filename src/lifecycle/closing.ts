@@ -71,7 +71,9 @@ export class Closing {
       (task) => !left.includes(task) && canEnd(task) && (tasks === 'stop' || endsWithHost(task)),
     );
     const ends = ending.map((task) => this.#end(task, { ...stop, graceMs }));
-    const leaves = left.map((task) => task.leave().catch((error: unknown) => task.report(error)));
+    // A dead owner's that could not be begun again is left as it is: a look would begin it now.
+    const begun = left.filter(({ isOrphaned }) => !isOrphaned);
+    const leaves = begun.map((task) => task.leave().catch((error: unknown) => task.report(error)));
     await Promise.all([this.#atMost(graceMs + LAST_WAIT_MS, ends), this.#atMost(graceMs, leaves)]);
     await deliveries;
   }
@@ -128,7 +130,8 @@ export class Closing {
     waits.close(error);
     // What stands still for its output gets its stop on record while that can be written; what cannot get one goes on.
     await Promise.allSettled([...table.allActive()].map((task) => task.quiesce()));
-    await lifetime.backgroundOver();
+    // A stop may wait for a launch that never answers.
+    await this.#atMost(LAST_WAIT_MS, [lifetime.backgroundOver()]);
     lifetime.end();
     processes.close();
     await Promise.allSettled([...table.allActive()].map((task) => task.dispose()));

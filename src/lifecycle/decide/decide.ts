@@ -222,9 +222,9 @@ const ruleOf: { readonly [N in FindingName]: Rule<N> } = {
     from: active,
     events: ['task:stopping'],
     effects: ['arm deadline'],
-    decide: (record, { stop, skipHooks }) => {
-      // The first cause stays.
-      if (record.stop && !skipHooks) return undefined;
+    decide: (record, { stop, skipHooks, isWanted }) => {
+      // The first cause stays. A detach or a start may have come first.
+      if ((record.stop && !skipHooks) || isWanted?.() === false) return undefined;
       const hooks = skipHooks ? withdrawn(record.hooks) : record.hooks;
       const next: TaskRecord = { ...record, stop: record.stop ?? stop, hooks };
       return decision(next, record.stop ? [] : ['task:stopping'], ['arm deadline']);

@@ -1,7 +1,7 @@
 /* The record of a task that has ended: the status by the verdict table, why it ended, and what it owes. */
 import type { TaskRecord } from '../../task/record.js';
 import { type Ending, judge } from '../../task/status.js';
-import type { OwedDelivery, TaskError, TaskStop } from '../../task/types.js';
+import type { OwedDelivery, TaskError, TaskStatus, TaskStop } from '../../task/types.js';
 import { notBefore, without } from './fields.js';
 import type { Outcome } from './finding.js';
 
@@ -10,8 +10,7 @@ const UNSAID: TaskError = { name: 'Error', message: 'the work failed, and gave n
 
 export function ended(record: TaskRecord, outcome: Outcome, inline: boolean): TaskRecord {
   const status = judge(endingOf(record, outcome), record.stop);
-  const stopReason =
-    outcome.stopReason ?? (status === 'completed' || status === 'failed' ? undefined : reasonOf(record.stop, record));
+  const stopReason = outcome.stopReason ?? reasonOfEnd(status, outcome, record);
   return {
     ...without(record, 'waitingFor'),
     status,
@@ -45,6 +44,11 @@ export function withdrawn(hooks: TaskRecord['hooks']): TaskRecord['hooks'] {
 
 function owesNothing(record: TaskRecord, outcome: Outcome): boolean {
   return (!record.detached && !outcome.outlivedCaller) || outcome.neverBegan === 'caller was told';
+}
+
+function reasonOfEnd(status: TaskStatus, { whyLost }: Outcome, record: TaskRecord): string | undefined {
+  if (status === 'completed' || status === 'failed') return undefined;
+  return status === 'lost' ? whyLost : reasonOf(record.stop, record);
 }
 
 function reasonOf(stop: TaskStop | undefined, record: TaskRecord): string | undefined {

@@ -11,6 +11,8 @@ export interface Outcome {
   readonly result?: JsonValue;
   readonly details?: JsonObject;
   readonly stopReason?: string;
+  /** What to say where that makes the task `lost`: a stop may go on record before this does. */
+  readonly whyLost?: string;
   /** Nothing started. Where the caller was told, no hook is owed. */
   readonly neverBegan?: 'caller was told' | 'nobody was told';
   /** It outlived the host that waited for it in the foreground: nobody heard of its end, so its hooks are owed. */
@@ -62,7 +64,12 @@ interface Findings {
   /** Sent to the background, on request or by its deadline. */
   detached: Now & { readonly byTimeout: boolean };
   /** A stop was asked for, or its owed deliveries are withdrawn with one. */
-  stopped: { readonly stop: TaskStop; readonly skipHooks: boolean };
+  stopped: {
+    readonly stop: TaskStop;
+    readonly skipHooks: boolean;
+    /** Whether what came before has made it pointless; asked when it is decided on. */
+    readonly isWanted?: (() => boolean) | undefined;
+  };
   /** A delivery was made, failed or was withdrawn. `next` gives the record with it, or nothing to leave it. */
   delivered: { readonly next: (record: TaskRecord) => TaskRecord | undefined };
   /** Its work has ended. `inline`: the result goes into the record. */

@@ -107,6 +107,11 @@ export class Holdings {
 
   // The stop that is carried out.
 
+  /** Its stop is carried out, with a grace of its own. */
+  get isBeingStopped(): boolean {
+    return this.#campaign !== undefined;
+  }
+
   carryOut(graceMs: number): void {
     // It is on record: the next owner carries it out.
     if (this.#task.shared.lifetime.isQuiet) return;

@@ -70,10 +70,9 @@ async function settle(
     ? 'its owner died, the work is gone, and nothing says how it ended'
     : 'the work is gone, and nothing says how it ended',
 ): Promise<LookResult> {
-  const isUnexplained = outcome.ending === 'gone' && !task.working.stop && outcome.stopReason === undefined;
   const isWritten = await task.settle({
     ...outcome,
-    ...(isUnexplained && { stopReason: why }),
+    ...(outcome.ending === 'gone' && { whyLost: why }),
     ...(task.isOrphaned && task.kind && task.work.whenHostEnds === 'goes on' && { outlivedCaller: true }),
   });
   if (!isWritten) return 'open';
@@ -89,7 +88,8 @@ async function note(task: Subject, { found }: GoesOn, lookedAt: TaskRecord): Pro
   if (!found) return;
   const details = found.details();
   await task.post({ is: 'standing', prompt: found.prompt, details, lookedAt, now: task.clock.now() });
-  if (!found.progress) return;
+  // It may have been abandoned meanwhile.
+  if (!found.progress || !task.isActive) return;
   const { updatedAt: _, ...before }: Partial<NonNullable<TaskRecord['progress']>> = task.view.progress ?? {};
   if (JSON.stringify(before) !== JSON.stringify(found.progress)) task.reportProgress(found.progress);
 }

@@ -26,7 +26,7 @@ export interface StopRequest extends StopOptions {
   readonly cause: StopCause;
   /** Work that is out of reach is given up instead. */
   readonly abandon?: boolean | undefined;
-  /** Asked when the stop is about to go on record: a launch or a detach may have made it pointless. Default: it is wanted. */
+  /** Asked before the stop goes on record, and in its turn once more: a launch or a detach may have made it pointless. Default: it is wanted. */
   readonly isWanted?: () => boolean;
 }
 
@@ -82,6 +82,8 @@ async function begin(task: Subject, request: StopRequest): Promise<void> {
   }
   // A deadline goes on record all the same: how work ended that nobody could stop is judged by it.
   await record(task, request);
+  // It may have ended, or been detached, while the stop waited for its turn.
+  if (!task.isActive || !task.working.stop) return;
   if (work.canStop && !task.outOfReach) task.carryOut(request.graceMs ?? task.shared.settings.stopGraceMs);
 }
 
@@ -126,7 +128,7 @@ async function record(task: Subject, request: StopRequest): Promise<boolean> {
   const skipHooks = request.skipHooks === true;
   if (task.working.stop && !skipHooks) return false;
   try {
-    await task.post({ is: 'stopped', stop: ours, skipHooks });
+    await task.post({ is: 'stopped', stop: ours, skipHooks, isWanted: request.isWanted });
   } catch (error) {
     if (isOver(error)) throw error;
     task.note({ stop: task.working.stop ?? ours, ...(skipHooks && { skipHooks }) });

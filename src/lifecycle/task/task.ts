@@ -219,7 +219,7 @@ export class Task implements Holder, Launchable, Settled, Awaited, LedgerListene
   catchUp(): void {
     if (!this.isActive) return;
     this.#held.deadline.check();
-    resumeStop(this);
+    if (!this.#holdings?.isBeingStopped) resumeStop(this);
   }
 
   carryOut(graceMs: number): void {

@@ -137,6 +137,7 @@ export class KindWork implements Work {
     try {
       // On record before the work sees it; `waiting` ends only once the work took it.
       await this.#host.post({ is: 'answering', value, now: clock.now() });
+      if (!this.#host.isActive) throw new BackgroundTaskError('TASK_NOT_WAITING', 'the task has ended', { taskId });
       await this.#give(value, this.#calls.provideInput);
       // A probe may have seen already that the work goes on.
       return await this.#host.post({ is: 'answered', value, now: clock.now(), ifResumed: 'keep' });
