@@ -136,6 +136,26 @@ describe('a foreground task that is being detached', () => {
     await complete(manager, probes);
   });
 
+  it('is launched first', async () => {
+    const launched = deferred();
+    const kind = defineTaskKind({
+      name: 'asking',
+      details: z.object({}),
+      start: () => launched.promise,
+      probe: () => ({ state: 'running' as const }),
+      stop: () => undefined,
+    });
+    const manager = await openManager({ reconcileIntervalMs: 0, kinds: [kind] });
+    const registered = manager.registerTask(asking({ detached: false })).catch((error) => error.code);
+    await until(() => manager.getTask('a') !== undefined);
+    const detached = manager.detachTask('a');
+    await turns();
+    launched.reject(new Error('no room'));
+    expect(await registered).toBe('LAUNCH_FAILED');
+    expect(await detached).toMatchObject({ status: 'failed', detached: false });
+    expect(await manager.waitForRelease('a')).toBe('terminal');
+  });
+
   it('is not stopped by the signal of its caller', async () => {
     const clock = new FakeClock();
     const { kind, probes } = askingKind();

@@ -230,7 +230,8 @@ export class Task implements Holder, Launchable, Settled, Awaited, LedgerListene
   async detach(byTimeout: boolean): Promise<TaskRecord> {
     if (!this.isActive || this.record.detached) return this.view;
     this.expectKind();
-    // What has ended is not detached. A probe that fails says nothing.
+    // What has ended, or could not be launched, is not detached. A probe that fails says nothing.
+    await this.launching?.over;
     await this.look().catch((error: unknown) => this.reportOnce(error));
     if (!this.isActive || this.outcome) return this.view;
     return this.post({ is: 'detached', byTimeout, now: this.clock.now() });
