@@ -211,11 +211,8 @@ const ruleOf: { readonly [N in FindingName]: Rule<N> } = {
       const next = toBackground(record, byTimeout, now);
       const events: DecidedEvent[] = [{ name: 'task:detached', byTimeout }];
       // In the queue it has no slot yet.
-      return {
-        record: next,
-        events,
-        effects: [...onlyIf(record.status !== 'queued', 'take slot'), 'arm deadline', 'free caller'],
-      };
+      const slot = onlyIf(record.status !== 'queued', 'take slot');
+      return { record: next, events, effects: [...slot, 'arm deadline', 'free caller'] };
     },
   },
   stopped: {
