@@ -30,7 +30,8 @@ export class World {
   };
   /** What `provideInput` of the kind does beside remembering the value. */
   onInput: (job: Job, value: JsonValue) => void | Promise<void> = (job) => {
-    job.probe = { state: 'running' };
+    // An answer that comes after a stop does not bring the job back.
+    if (!(job.probe instanceof Error) && job.probe.state === 'waiting') job.probe = { state: 'running' };
   };
 
   /** The job of this task; made by hand for one that this world never launched. */
