@@ -2,7 +2,6 @@
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { z } from 'zod';
 import { defineTaskKind } from '../../src/index.js';
-import { Looks } from '../../src/lifecycle/task/looks.js';
 import { FileStore } from '../../src/store/file-store.js';
 import type { TaskRecord } from '../../src/task/record.js';
 import { FakeClock } from '../helpers/clock.js';
@@ -313,24 +312,6 @@ describe('a look that finds progress of a task that was abandoned meanwhile', ()
     expect(await stopped).toMatchObject({ status: 'lost' });
     await turns();
     expect(heard.slice(heard.indexOf('task:settled a') + 1)).toEqual([]);
-    expect(clock.pendingTimers).toBe(0);
-  });
-});
-
-describe('a hint', () => {
-  it('arms no timer where the looks ended during its own', async () => {
-    const clock = new FakeClock();
-    const found = deferred<'active'>();
-    const looks = new Looks(clock, {
-      lookNow: () => found.promise,
-      launchOver: async () => undefined,
-      lookFailed: () => undefined,
-    });
-    looks.hint();
-    await turns();
-    looks.clear();
-    found.resolve('active');
-    await turns();
     expect(clock.pendingTimers).toBe(0);
   });
 });

@@ -233,8 +233,7 @@ export class Task implements Holder, Launchable, Settled, Awaited, LedgerListene
     // What has ended, or could not be launched, is not detached. A probe that fails says nothing.
     await this.launching?.over;
     await this.look().catch((error: unknown) => this.reportOnce(error));
-    if (!this.isActive || this.outcome) return this.view;
-    return this.post({ is: 'detached', byTimeout, now: this.clock.now() });
+    return this.isActive && !this.outcome ? this.post({ is: 'detached', byTimeout, now: this.clock.now() }) : this.view;
   }
 
   reportProgress(report: ProgressReport): void {
