@@ -33,6 +33,7 @@ export const layers: readonly (readonly string[])[] = [
   ['lifecycle'],
   ['judge.ts'],
   ['notifications.ts'],
+  ['queries.ts'],
   ['manager.ts', 'records.ts'],
   ['index.ts', 'internal.ts'],
 ];

@@ -15,7 +15,7 @@ export type { OutputWindow, ReadOutputOptions } from './output/types.js';
 export type { ReadReport } from './records.js';
 export { importTasks, readTasks } from './records.js';
 export { defineTaskKind } from './task/define-kind.js';
-export type { TaskFilter } from './task/filter.js';
+export type { ListPage, TaskFilter, TaskSelector } from './task/filter.js';
 export { isFailed, isFunctionTask, isProcessTask, isTerminal, isWaiting } from './task/guards.js';
 export type {
   AnyTaskKind,

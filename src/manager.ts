@@ -7,14 +7,14 @@ import type { Closing } from './lifecycle/closing.js';
 import { type Opened, openManager } from './lifecycle/opening.js';
 import { Parts } from './lifecycle/parts.js';
 import type { PruneOptions } from './lifecycle/retention.js';
-import type { CloseOptions, ManagerStatus } from './lifecycle/status.js';
+import type { CloseOptions } from './lifecycle/status.js';
 import type { StopOptions } from './lifecycle/task/stopping.js';
 import type { Task as TaskActor } from './lifecycle/task/task.js';
 import type { Holder, WaitOptions } from './lifecycle/waits.js';
-import { Notifications } from './notifications.js';
 import { type OpenOptions, parseOptions } from './options.js';
 import type { OutputWindow, ReadOutputOptions } from './output/types.js';
-import { checkOptions, type TaskFilter } from './task/filter.js';
+import { Queries } from './queries.js';
+import { checkOptions, type TaskSelector } from './task/filter.js';
 import { taskIdOf } from './task/id.js';
 import type { AnyTaskKind, KindName, SameTask, Task, TaskNamed } from './task/kind.js';
 import type { FunctionSpec, ProcessSpec, Slot, SpecNamed } from './task/spec.js';
@@ -33,7 +33,7 @@ export let openWith: <const Kinds extends readonly AnyTaskKind[] = readonly []>(
  * Every method throws or rejects with `MANAGER_CLOSED` after `close`, and with `OWNERSHIP_LOST` once another manager took the directory
  * over. A pending `waitFor…`, `followOutput`, `stop…` or `close` holds the process; nothing else of the manager's does.
  */
-export class BackgroundTaskManager<K extends AnyTaskKind = never> extends Notifications<K> implements AsyncDisposable {
+export class BackgroundTaskManager<K extends AnyTaskKind = never> extends Queries<K> implements AsyncDisposable {
   readonly #parts: Parts;
   readonly #calls: Calls;
   readonly #holder: Holder;
@@ -96,31 +96,6 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> extends Notifi
   }
 
   /**
-   * The task as it is now, from memory; `undefined` where there is none of this id. Throws `INVALID_TASK_ID`.
-   *
-   * Like every call that takes a task, it takes its id or the task itself, as any snapshot has it; then the answer keeps its type.
-   */
-  getTask<T extends TaskRef>(task: T): SameTask<K, T> | undefined {
-    this.#assertOpen();
-    return this.#parts.table.get(taskIdOf(task))?.view as SameTask<K, T> | undefined;
-  }
-
-  /**
-   * Tasks, newest first, from memory. `limit`: at most so many (default: all). `after`: the id of the last task of the page before.
-   * Foreground tasks are left out unless `includeForeground`. Throws `INVALID_SPEC`, and `TASK_NOT_FOUND` for a cursor that is gone.
-   */
-  listTasks<N extends KindName<K>>(
-    filter: TaskFilter<N> & { kind: N | readonly N[]; limit?: number | undefined; after?: string | undefined },
-  ): readonly TaskNamed<K, N>[];
-  listTasks(filter?: TaskFilter & { limit?: number | undefined; after?: string | undefined }): readonly Task<K>[];
-  listTasks(filter?: TaskFilter & { limit?: number | undefined; after?: string | undefined }): readonly never[] {
-    this.#assertOpen();
-    const checked = checkOptions(callOptions.listTasks, filter, 'listTasks');
-    const { limit = Number.POSITIVE_INFINITY, after, ...rest } = checked;
-    return this.#parts.table.list(rest, limit, after) as never;
-  }
-
-  /**
    * Changes the host's own words about a task, at any time, also after its end: `description` replaces, `metadata` is merged key by key.
    * Durable when it resolves; `task:updated`. Throws `INVALID_SPEC`, `TASK_NOT_FOUND`, `RECORD_UNSUPPORTED` or `STORAGE_FAILED`.
    */
@@ -165,7 +140,7 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> extends Notifi
    * Resolves with `true` once no task (that the filter means) is active, including ones registered meanwhile; with `false` when the time is
    * up. Foreground tasks count unless `includeForeground` is `false`.
    */
-  async waitForIdle(options?: WaitOptions & { filter?: TaskFilter | undefined }): Promise<boolean> {
+  async waitForIdle(options?: WaitOptions & { filter?: TaskSelector<Task<K>> | undefined }): Promise<boolean> {
     this.#assertOpen();
     return this.#calls.waitForIdle(checkOptions(callOptions.waitForIdle, options, 'waitForIdle'));
   }
@@ -210,7 +185,7 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> extends Notifi
    * are included unless `includeForeground` is `false`. Tasks of kinds that this manager does not have, and those whose processes are out of
    * reach, are passed over.
    */
-  async stopAll(options?: StopOptions & { filter?: TaskFilter | undefined }): Promise<readonly Task<K>[]> {
+  async stopAll(options?: StopOptions & { filter?: TaskSelector<Task<K>> | undefined }): Promise<readonly Task<K>[]> {
     this.#assertOpen();
     const { filter, ...stop } = checkOptions(callOptions.stopAll, options, 'stopAll');
     return this.#holder.while(this.#calls.stopAll(filter, { ...stop, cause: 'user' })) as Promise<never>;
@@ -254,16 +229,10 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> extends Notifi
   }
 
   /** Removes ended tasks and their output, and resolves with their ids; `task:pruned` for each. Throws `INVALID_SPEC`, `INVALID_TASK_ID` or `STORAGE_FAILED`. */
-  async pruneTasks(options?: PruneOptions): Promise<readonly string[]> {
+  async pruneTasks(options?: PruneOptions<Task<K>>): Promise<readonly string[]> {
     this.#assertOpen();
     const { taskIds, ...rest } = checkOptions(callOptions.pruneTasks, options, 'pruneTasks');
     return this.#parts.retention.prune({ ...rest, taskIds: taskIds?.map(taskIdOf) });
-  }
-
-  /** How the manager stands, from memory. */
-  status(): ManagerStatus {
-    this.#assertOpen();
-    return this.#parts.status();
   }
 
   /**

@@ -507,6 +507,42 @@ const callMistakes: readonly Call[] = [
     'INVALID_SPEC',
     'listTasks: limit: expected a whole number of at least 0, got -1',
   ],
+  [
+    'listTasks order',
+    (m) => m.listTasks(any({ order: 'old' })),
+    'INVALID_SPEC',
+    'listTasks: order: expected one of "newest", "oldest", got "old"; did you mean "oldest"?',
+  ],
+  [
+    'listTasks where',
+    (m) => m.listTasks(any({ where: { group: 'g' } })),
+    'INVALID_SPEC',
+    'listTasks: where: expected a function, got an object',
+  ],
+  [
+    'listTasks async',
+    (m) => m.listTasks(any(async () => false)),
+    'INVALID_SPEC',
+    'filter: expected a function that returns true or false, got a Promise from it',
+  ],
+  [
+    'stopAll order',
+    (m) => m.stopAll(any({ filter: { order: 'oldest' } })),
+    'INVALID_SPEC',
+    'stopAll: filter.order: is unknown; known are status, active, kind, group, metadata, includeForeground, where',
+  ],
+  [
+    'pruneTasks where',
+    (m) => m.pruneTasks(any({ filter: { where: true } })),
+    'INVALID_SPEC',
+    'pruneTasks: filter.where: expected a function, got a boolean (true)',
+  ],
+  [
+    'waitForIdle function',
+    (m) => m.waitForIdle(any(() => true)),
+    'INVALID_SPEC',
+    'waitForIdle: expected options such as { filter }, got a function',
+  ],
   ['listTasks after', (m) => m.listTasks({ after: 'nobody' }), 'TASK_NOT_FOUND', 'there is no task "nobody"'],
   [
     'listTasks foreground',

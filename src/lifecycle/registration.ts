@@ -5,6 +5,7 @@
 import { BackgroundTaskError } from '../errors.js';
 import type { Outbox } from '../hooks/outbox.js';
 import { newTaskId } from '../task/id.js';
+import { deepFreeze } from '../task/json.js';
 import type { KindRuntime } from '../task/kind-runtime.js';
 import { SCHEMA_VERSION, type TaskRecord } from '../task/record.js';
 import type { OwedDelivery } from '../task/types.js';
@@ -66,9 +67,9 @@ export class Registration {
     return [...this.#underWay];
   }
 
-  /** Those whose tasks are not on record yet. */
+  /** Those whose tasks are not on record yet. Frozen, as all that a predicate of the host is given. */
   *unwritten(): Generator<TaskRecord> {
-    for (const record of this.#unwritten) if (!this.#parts.table.get(record.taskId)) yield record;
+    for (const record of this.#unwritten) if (!this.#parts.table.get(record.taskId)) yield deepFreeze(record);
   }
 
   async #registerAny(spec: unknown): Promise<TaskRecord> {

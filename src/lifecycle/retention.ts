@@ -1,6 +1,7 @@
 import type { Clock } from '../clock.js';
 import type { Settings } from '../options.js';
-import { compileFilter, type TaskFilter, withForeground } from '../task/filter.js';
+import { compileFilter, type TaskFilter, type TaskSelector, withForeground } from '../task/filter.js';
+import type { Task as AnyKindOfTask } from '../task/kind.js';
 import { isSupported, type TaskRecord } from '../task/record.js';
 import type { TaskRef } from '../task/types.js';
 import { Slices, sortInSlices } from '../util/slices.js';
@@ -10,7 +11,7 @@ import type { TaskTable } from './table.js';
 import type { Task } from './task/task.js';
 
 /** Which ended tasks to remove; all given conditions must hold. Tasks with an owed or failed hook are never removed. */
-export interface PruneOptions {
+export interface PruneOptions<T = AnyKindOfTask> {
   /** Ended at least this long ago, in milliseconds. 0 or absent: any age. */
   olderThanMs?: number | undefined;
   /** The newest n ended tasks stay, whatever they are. Default 0. */
@@ -21,7 +22,13 @@ export interface PruneOptions {
    */
   taskIds?: readonly TaskRef[] | undefined;
   /** Foreground tasks are included unless `includeForeground` is `false`. */
-  filter?: TaskFilter | undefined;
+  filter?: TaskSelector<T> | undefined;
+}
+
+/** The same, checked: tasks by their ids, and a filter. */
+interface PruneRequest extends Omit<PruneOptions, 'taskIds' | 'filter'> {
+  readonly taskIds?: readonly string[] | undefined;
+  readonly filter?: TaskFilter | undefined;
 }
 
 /** Removes ended tasks: by request, by the limits of `retention`, and by their own `ttlMs`. The output goes first, the record last. */
@@ -55,8 +62,7 @@ export class Retention {
     this.#expiry.close();
   }
 
-  async prune(options: Omit<PruneOptions, 'taskIds'> & { taskIds?: readonly string[] | undefined }): Promise<string[]> {
-    const { olderThanMs = 0, keep = 0, taskIds, filter } = options;
+  async prune({ olderThanMs = 0, keep = 0, taskIds, filter }: PruneRequest): Promise<string[]> {
     const matches = compileFilter(withForeground(filter));
     const before = this.#clock.now() - olderThanMs;
     const named = taskIds && new Set(taskIds);

@@ -1,5 +1,5 @@
 import { BackgroundTaskError } from '../errors.js';
-import { compileFilter, type TaskFilter } from '../task/filter.js';
+import { compileFilter, type ListPage, type TaskFilter } from '../task/filter.js';
 import type { TaskRecord } from '../task/record.js';
 
 /** What the table knows of a task. */
@@ -110,12 +110,23 @@ export class TaskTable<Task extends Row> {
     return this.#tasks.values();
   }
 
-  /** Newest first; `after` is the id of the last task of the page before. */
-  list(filter: TaskFilter, limit: number, after: string | undefined): TaskRecord[] {
+  /** `after` is the id of the last task of the page before. Throws `TASK_NOT_FOUND`. */
+  list(
+    filter: TaskFilter,
+    limit: number,
+    after: string | undefined,
+    order: ListPage['order'] = 'newest',
+  ): TaskRecord[] {
     const matches = compileFilter(filter);
-    const below = after === undefined ? Number.POSITIVE_INFINITY : this.expect(after).seq;
+    const last = after === undefined ? undefined : this.expect(after).seq;
+    const isOldestFirst = order === 'oldest';
+    const candidates = wantsOnlyActive(filter)
+      ? this.#activeInOrder(isOldestFirst, last)
+      : isOldestFirst
+        ? this.#oldestFirst(last)
+        : this.#newestFirst(last);
     const found: TaskRecord[] = [];
-    for (const task of this.#newestFirst(filter, below)) {
+    for (const task of candidates) {
       if (found.length >= limit) break;
       if (matches(task.view)) found.push(task.view);
     }
@@ -123,13 +134,26 @@ export class TaskTable<Task extends Row> {
   }
 
   /** Only active tasks are visited where only active ones can match. */
-  *#newestFirst(filter: TaskFilter, below: number): Generator<Task> {
-    if (wantsOnlyActive(filter)) {
-      yield* [...this.#active].filter((task) => task.seq < below).sort((a, b) => b.seq - a.seq);
-      return;
+  #activeInOrder(isOldestFirst: boolean, last: number | undefined): Task[] {
+    const by = isOldestFirst ? 1 : -1;
+    const open = last === undefined ? [...this.#active] : [...this.#active].filter(({ seq }) => by * (seq - last) > 0);
+    return open.sort((a, b) => by * (a.seq - b.seq));
+  }
+
+  /** Those before `last`. A predicate may have the order change meanwhile: then this walk goes on in the old one. */
+  *#newestFirst(last = Number.POSITIVE_INFINITY): Generator<Task> {
+    const order = this.#order;
+    for (let i = this.#position(last) - 1; i >= 0; i--) {
+      const task = order[i]!;
+      if (this.has(task)) yield task;
     }
-    for (let i = this.#position(below) - 1; i >= 0; i--) {
-      const task = this.#order[i]!;
+  }
+
+  /** Those behind `last`. */
+  *#oldestFirst(last = Number.NEGATIVE_INFINITY): Generator<Task> {
+    const order = this.#order;
+    for (let i = this.#position(last + 1); i < order.length; i++) {
+      const task = order[i]!;
       if (this.has(task)) yield task;
     }
   }

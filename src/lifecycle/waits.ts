@@ -96,8 +96,12 @@ export class Waits {
       };
       const wait: Wait = {
         check: () => {
-          const value = answer();
-          if (value !== undefined) end(() => resolve(value));
+          try {
+            const value = answer();
+            if (value !== undefined) end(() => resolve(value));
+          } catch (error) {
+            wait.fail(error); // the host's own condition: it must not reach whoever tells of a change
+          }
         },
         fail: (error) => end(() => reject(error)),
       };

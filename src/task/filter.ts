@@ -1,13 +1,16 @@
 import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import { BackgroundTaskError } from '../errors.js';
+import { functionOf } from './fields.js';
+import type { Task } from './kind.js';
 import { validate } from './problems.js';
 import type { TaskRecord } from './record.js';
 import type { Differences, None } from './same.js';
+import { came } from './show.js';
 import { isTerminalStatus, type TaskStatus, taskStatuses } from './status.js';
 
-/** Selects tasks: all given conditions must hold. */
-export interface TaskFilter<N extends string = string> {
+/** Selects tasks: all given conditions must hold. `T`: the task as `where` is given it. */
+export interface TaskFilter<N extends string = string, T = Task> {
   /** One status, or any of several. */
   status?: TaskStatus | readonly TaskStatus[] | undefined;
   /** `true`: queued, running and waiting tasks; `false`: ended ones. */
@@ -20,6 +23,28 @@ export interface TaskFilter<N extends string = string> {
   metadata?: object | undefined;
   /** Foreground tasks are left out unless this is `true`. */
   includeForeground?: boolean | undefined;
+  /**
+   * The host's own condition, synchronous and without side effects: asked of each task that meets the other ones, and
+   * by a wait again with every change. Alone it costs a call for each task there is. What it throws reaches the caller,
+   * of a wait as its rejection; a promise in place of an answer is `INVALID_SPEC`.
+   */
+  where?: ((task: T) => boolean) | undefined;
+}
+
+/**
+ * Which tasks a call means: a filter, or only a function of the task. The function is called with foreground tasks as
+ * well, and decides by itself; otherwise it is as `where`.
+ */
+export type TaskSelector<T = Task> = TaskFilter<string, T> | ((task: T) => boolean);
+
+/** Which tasks of a list, and in which order. */
+export interface ListPage {
+  /** By registration: `'newest'` first (default), or `'oldest'`. */
+  order?: 'newest' | 'oldest' | undefined;
+  /** At most so many. 0: none. Default: all. */
+  limit?: number | undefined;
+  /** The id of the last task of the page before, in the same order. One that is gone: `TASK_NOT_FOUND`. */
+  after?: string | undefined;
 }
 
 const oneOrMore = <T extends z.ZodType>(item: T) => z.union([item, z.array(item).readonly()]);
@@ -36,7 +61,18 @@ export const filterFields = {
     )
     .optional(),
   includeForeground: z.boolean().optional(),
+  where: functionOf<(task: Task) => boolean>().optional(),
 };
+
+/** The options of a call of which `filter` is one: what selects tasks is a filter from here on. */
+export const selector = z
+  .union([z.strictObject(filterFields), functionOf<(task: Task) => boolean>()])
+  .transform((given): TaskFilter => (typeof given === 'function' ? byPredicate(given) : given));
+
+/** A function alone decides by itself. */
+export function byPredicate(where: (task: Task) => boolean): TaskFilter {
+  return { where, includeForeground: true };
+}
 
 /** A condition that only the documented type has, or only the schema, is an error here that names it. */
 type _SameConditions = None<Differences<TaskFilter, z.input<z.ZodObject<typeof filterFields>>>>;
@@ -68,5 +104,15 @@ export function compileFilter(filter: TaskFilter = {}): (record: TaskRecord) => 
     (filter.group === undefined || filter.group === record.group) &&
     wanted.every(
       ([key, value]) => Object.hasOwn(record.metadata, key) && isDeepStrictEqual(record.metadata[key], value),
-    );
+    ) &&
+    (filter.where === undefined || says(filter.where, record));
+}
+
+function says(where: (task: Task) => boolean, record: TaskRecord): boolean {
+  const answer: unknown = where(record as never);
+  if (typeof (answer as PromiseLike<unknown> | null | undefined)?.then !== 'function') return Boolean(answer);
+  // It would be true of every task, whatever it resolves with; that it may also reject says nothing more.
+  Promise.resolve(answer).catch(() => undefined);
+  const message = `filter: expected a function that returns true or false, got ${came(answer)} from it`;
+  throw new BackgroundTaskError('INVALID_SPEC', message, { taskId: record.taskId });
 }

@@ -70,7 +70,7 @@ export const onlyNamed: readonly Forgotten[] = [
   {
     what: 'a condition of a filter that is not parsed',
     file: 'src/task/filter.ts',
-    find: 'export interface TaskFilter<N extends string = string> {',
+    find: 'export interface TaskFilter<N extends string = string, T = Task> {',
     add: 'novel?: string;',
     problem: /"novel"/,
   },
