@@ -87,12 +87,12 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> extends Querie
 
   /**
    * Takes a slot for work that the host prepares before it registers the task: pass it as `slot`. Throws `CAPACITY_EXCEEDED` when full,
-   * also with `whenFull: 'queue'`, and `INVALID_SPEC`.
+   * also with `whenFull: 'queue'`, `INVALID_SPEC`, and `INVALID_OPTIONS` for a limit that is none.
    */
   reserveSlot(options?: { group?: string | undefined }): Slot {
     this.#assertOpen();
     const { group } = checkOptions(callOptions.reserveSlot, options, 'reserveSlot');
-    return this.#parts.shared.slots.reserve(group);
+    return this.#parts.registration.reserve(group);
   }
 
   /**

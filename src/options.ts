@@ -21,8 +21,22 @@ export interface OpenOptions<Kinds extends readonly AnyTaskKind[]> {
    * run.
    */
   directory: string | URL;
-  /** Detached tasks that may run or wait at once; foreground ones do not count. Minimum 1. Default: no limit. */
-  maxRunningTasks?: number | undefined;
+  /**
+   * Detached tasks that may run or wait at once; foreground ones do not count. Minimum 1. Default: no limit. A function,
+   * synchronous: it is asked at each registration that needs a slot, by `reserveSlot`, and for each slot that the queue
+   * gives out; it says a whole number of at least 0 (0: nothing starts), or `Infinity`. Anything else is
+   * `INVALID_OPTIONS`: that, or what it throws, reaches whoever registers or reserves, and is told through `error` where
+   * the queue asked; the queued tasks wait. A limit that has grown lets queued tasks begin at the next registration,
+   * freed slot or reconcile; one that has shrunk stops nothing.
+   */
+  maxRunningTasks?: number | (() => number) | undefined;
+  /**
+   * Which tasks take a slot, below `maxRunningTasks` and the limits by group alike. `'detached'` (default): all in the
+   * background, those included that were sent there from the foreground or adopted, which may push the count beyond a
+   * limit. `'registered-detached'`: those that were registered in the background; a task that is registered in the
+   * foreground never takes one. It is fixed by this option at the registration, and holds after a restart.
+   */
+  countsTowardsLimit?: 'detached' | 'registered-detached' | undefined;
   /**
    * The same for each `group`; tasks without one do not count. Minimum 0, a number or a function of the group. Default:
    * no limit.
@@ -111,6 +125,10 @@ export interface OpenOptions<Kinds extends readonly AnyTaskKind[]> {
 
 const DIRECTORY = 'expected a path or a file: URL';
 
+const AT_LEAST_ONE = 'expected a whole number of at least 1, or Infinity';
+const LIMIT = 'expected a whole number of at least 1, Infinity, or a function that gives a limit';
+const atLeastNone = countOrInfinity(0);
+
 const schema = z.strictObject({
   directory: z
     .union([z.string().min(1, DIRECTORY), z.instanceof(URL).refine((url) => url.protocol === 'file:', DIRECTORY)], {
@@ -118,7 +136,13 @@ const schema = z.strictObject({
     })
     .refine((value) => !String(value).includes('\0'), 'expected a path without a NUL byte')
     .transform((value) => (value instanceof URL ? fileURLToPath(value) : value)),
-  maxRunningTasks: countOrInfinity(1).default(Infinity),
+  maxRunningTasks: z
+    .union([countOrInfinity(1), functionOf<() => number>()], {
+      error: ({ input }) => (typeof input === 'number' || typeof input === 'string' ? AT_LEAST_ONE : LIMIT),
+    })
+    .default(Infinity)
+    .transform((limit) => (typeof limit === 'number' ? () => limit : checkedTotal(limit))),
+  countsTowardsLimit: z.enum(['detached', 'registered-detached']).default('detached'),
   maxRunningTasksPerGroup: z
     .union([countOrInfinity(0), functionOf<(group: string) => number>()], {
       error: 'expected a whole number, Infinity, or a function of the group',
@@ -178,6 +202,14 @@ export function parseOptions(options: OpenOptions<readonly AnyTaskKind[]>): Sett
     parseHook(name, definition);
   }
   return { ...data, kinds };
+}
+
+function checkedTotal(limit: () => number): () => number {
+  return () => {
+    const { data, problem } = validate(atLeastNone, limit());
+    if (problem === undefined) return data;
+    throw new BackgroundTaskError('INVALID_OPTIONS', `maxRunningTasks(): ${problem}`);
+  };
 }
 
 function checkedLimit(limit: (group: string) => number): (group: string) => number {

@@ -44,10 +44,19 @@ const openMistakes: readonly Mistake[] = [
   [{ max_running_tasks: 8 }, 'max_running_tasks: is unknown; did you mean maxRunningTasks?'],
   [
     { colour: 'red' },
-    'colour: is unknown; known are directory, maxRunningTasks, maxRunningTasksPerGroup, whenFull, reconcileIntervalMs, stopGraceMs, maxOutputBytes, maxResultBytes, fsync, retention, kinds, hooks, legacyShapes, resumeQueued, recoverProcess, foreignOwnerTimeoutMs, abandonAfterMs, waitForOwnerMs, signal',
+    'colour: is unknown; known are directory, maxRunningTasks, countsTowardsLimit, maxRunningTasksPerGroup, whenFull, reconcileIntervalMs, stopGraceMs, maxOutputBytes, maxResultBytes, fsync, retention, kinds, hooks, legacyShapes, resumeQueued, recoverProcess, foreignOwnerTimeoutMs, abandonAfterMs, waitForOwnerMs, signal',
   ],
   [{ maxRunningTasks: 0 }, 'maxRunningTasks: expected a whole number of at least 1, or Infinity, got 0'],
   [{ maxRunningTasks: '8' }, 'maxRunningTasks: expected a whole number of at least 1, or Infinity, got a string ("8")'],
+  [
+    { maxRunningTasks: later() },
+    'maxRunningTasks: expected a whole number of at least 1, Infinity, or a function that gives a limit, got a Promise',
+  ],
+  [
+    { countsTowardsLimit: 'registered-detach' },
+    'countsTowardsLimit: expected one of "detached", "registered-detached", got "registered-detach"; did you mean "registered-detached"?',
+  ],
+  [{ countsTowardLimit: 'detached' }, 'countsTowardLimit: is unknown; did you mean countsTowardsLimit?'],
   [
     { maxRunningTasksPerGroup: 'two' },
     'maxRunningTasksPerGroup: expected a whole number, Infinity, or a function of the group, got a string ("two")',
@@ -100,7 +109,7 @@ const openMistakes: readonly Mistake[] = [
   ],
   [
     { whenFull: 'wait', fsync: 1, retain: {} },
-    'whenFull: expected one of "reject", "queue", got "wait"; fsync: expected true or false, got a number (1); retain: is unknown; known are directory, maxRunningTasks, maxRunningTasksPerGroup, whenFull, reconcileIntervalMs, stopGraceMs, maxOutputBytes, maxResultBytes, fsync, retention, kinds, hooks, legacyShapes, resumeQueued, recoverProcess, foreignOwnerTimeoutMs, abandonAfterMs, waitForOwnerMs, signal',
+    'whenFull: expected one of "reject", "queue", got "wait"; fsync: expected true or false, got a number (1); retain: is unknown; known are directory, maxRunningTasks, countsTowardsLimit, maxRunningTasksPerGroup, whenFull, reconcileIntervalMs, stopGraceMs, maxOutputBytes, maxResultBytes, fsync, retention, kinds, hooks, legacyShapes, resumeQueued, recoverProcess, foreignOwnerTimeoutMs, abandonAfterMs, waitForOwnerMs, signal',
   ],
 ];
 

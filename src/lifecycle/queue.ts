@@ -10,8 +10,8 @@ import type { HeldSlot, Slots } from './slots.js';
 /** A task that waits. */
 export interface Queued {
   readonly taskId: string;
-  /** Begins it with this slot. Resolves once its work runs, or will not; `deferred`: its record could not be written, and it waits on. */
-  begin(slot: HeldSlot, input: unknown): Promise<'deferred' | 'over'>;
+  /** Begins it with this slot, or none where it needs none. Resolves once its work runs, or will not; `deferred`: its record could not be written, and it waits on. */
+  begin(slot: HeldSlot | undefined, input: unknown): Promise<'deferred' | 'over'>;
 }
 
 /** A place in the queue. */
@@ -19,6 +19,8 @@ export interface Place {
   readonly group: string | undefined;
   /** Places are served in this order, which is that of registration. */
   readonly seq: number;
+  /** `false`: it begins as soon as this manager launches anything. */
+  readonly needsSlot: boolean;
   /** The task, once it is on record, and what its launch brings that no record holds. */
   waiting: { readonly task: Queued; readonly input: unknown } | undefined;
   slot: HeldSlot | undefined;
@@ -45,8 +47,8 @@ export class Queue {
   }
 
   /** Takes the place behind all that were registered before. */
-  enter(group: string | undefined, seq: number): Place {
-    const place: Place = { group, seq, waiting: undefined, slot: undefined };
+  enter(group: string | undefined, seq: number, needsSlot = true): Place {
+    const place: Place = { group, seq, needsSlot, waiting: undefined, slot: undefined };
     this.#places.add(place);
     // Only after a restart does a task come that was there before others.
     if (seq < this.#lastSeq) this.#insert([]);
@@ -63,7 +65,7 @@ export class Queue {
   /** The task of this place is on record, and may begin. */
   fill(place: Place, task: Queued, input: unknown): void {
     place.waiting = { task, input };
-    if (place.slot) this.#begin(place, place.slot);
+    if (place.slot) this.#begin(place);
     else this.drain();
   }
 
@@ -100,19 +102,25 @@ export class Queue {
   /** Gives every free slot to the oldest place that may have it. Called whenever a slot was freed; never throws. */
   drain(): void {
     if (this.#lifetime.isClosing || this.#isHeld) return;
+    // Asked anew for each slot that is given out, and not for each place that gets none.
+    let limit: number | undefined;
     for (const place of [...this.#places]) {
       if (place.slot || !this.#places.has(place)) continue;
-      const slot = this.#tryTake(place);
-      if (!slot) continue;
-      place.slot = slot;
-      if (place.waiting) this.#begin(place, slot);
+      if (place.needsSlot) {
+        limit ??= this.#asked(place, () => this.#slots.askLimit()) ?? 0;
+        const known = limit;
+        place.slot = this.#asked(place, () => this.#slots.tryTake(place.group, known));
+        if (!place.slot) continue;
+        limit = undefined;
+      }
+      if (place.waiting) this.#begin(place);
     }
   }
 
-  /** The host's own limit for a group may throw: that is told, and the place waits. */
-  #tryTake(place: Place): HeldSlot | undefined {
+  /** The host's own limits may throw: that is told, and the place waits. */
+  #asked<T>(place: Place, ask: () => T): T | undefined {
     try {
-      return this.#slots.tryTake(place.group);
+      return ask();
     } catch (error) {
       const taskId = place.waiting?.task.taskId;
       this.#news.report(toTaskError(error, 'INVALID_OPTIONS', taskId), taskId);
@@ -120,8 +128,9 @@ export class Queue {
     }
   }
 
-  #begin(place: Place, slot: HeldSlot): void {
+  #begin(place: Place): void {
     const { task, input } = place.waiting!;
+    const { slot } = place;
     this.#places.delete(place);
     place.slot = undefined;
     const launch = task

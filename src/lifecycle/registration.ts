@@ -8,6 +8,7 @@ import { newTaskId } from '../task/id.js';
 import { deepFreeze } from '../task/json.js';
 import type { KindRuntime } from '../task/kind-runtime.js';
 import { SCHEMA_VERSION, type TaskRecord } from '../task/record.js';
+import type { Slot } from '../task/spec.js';
 import type { OwedDelivery } from '../task/types.js';
 import { assertSame, digestsOf } from './idempotency.js';
 import type { Place } from './queue.js';
@@ -145,10 +146,18 @@ export class Registration {
       held.release();
     }
     if (!detached) return {};
+    // Where the limit has grown, those that wait already come first.
+    queue.drain();
+    if ((whenFull ?? settings.whenFull) === 'reject') return { slot: slots.takeFree(group) };
     const held = slots.tryTake(group);
-    if (held) return { slot: held };
-    if ((whenFull ?? settings.whenFull) === 'reject') throw slots.full(group);
-    return { place: queue.enter(group, seq) };
+    return held ? { slot: held } : { place: queue.enter(group, seq) };
+  }
+
+  /** A slot for the host to hold. Throws `CAPACITY_EXCEEDED`. */
+  reserve(group: string | undefined): Slot {
+    const { queue, slots } = this.#parts.shared;
+    queue.drain();
+    return slots.reserve(group);
   }
 
   /** Until the task is on record, whoever waits for all tasks waits for it. */
@@ -205,6 +214,7 @@ export class Registration {
       revision: 0,
       updatedAt: now,
       ...(Number.isFinite(ceiling) && { maxOutputBytes: ceiling }),
+      ...(!spec.detached && settings.countsTowardsLimit === 'registered-detached' && { takesNoSlot: true }),
       ...(!spec.detached && spec.detachOnTimeout && { detachOnTimeout: true }),
       ...(!spec.detached && spec.detachTimeoutMs !== undefined && { detachTimeoutMs: spec.detachTimeoutMs }),
       owner: store.owner,

@@ -19,15 +19,40 @@ const reservations = new WeakMap<Slot, Reservation>();
  * nothing new starts until it is below again.
  */
 export class Slots {
-  readonly limit: number;
+  readonly #limit: () => number;
   readonly #groupLimit: (group: string) => number;
   #onFree: () => void = () => undefined;
   readonly #byGroup = new Map<string, number>();
   #used = 0;
+  #isAsking = false;
+  /** What the host last said. */
+  #answer = 0;
 
-  constructor(limit: number, groupLimit: (group: string) => number) {
-    this.limit = limit;
+  /** Both are the host's: they may throw, and say something else each time. */
+  constructor(limit: () => number, groupLimit: (group: string) => number) {
+    this.#limit = limit;
     this.#groupLimit = groupLimit;
+  }
+
+  /** The limit as the host says it now. Throws what the host's function throws, and `INVALID_OPTIONS`. */
+  askLimit(): number {
+    this.#isAsking = true;
+    try {
+      this.#answer = this.#limit();
+      return this.#answer;
+    } finally {
+      this.#isAsking = false;
+    }
+  }
+
+  /** For people: 0 while the host's function fails, for nothing can begin then. A function that asks for the limit itself is told its last answer. */
+  get limit(): number {
+    if (this.#isAsking) return this.#answer;
+    try {
+      return this.askLimit();
+    } catch {
+      return 0; // told to whoever needs a slot
+    }
   }
 
   /** `listener` is called whenever a slot was given back. One at a time: the queue. */
@@ -39,11 +64,29 @@ export class Slots {
     return this.#used;
   }
 
-  /** A slot, if one is free. */
-  tryTake(group: string | undefined): HeldSlot | undefined {
-    if (this.#used >= this.limit) return undefined;
-    if (group !== undefined && (this.#byGroup.get(group) ?? 0) >= this.#groupLimit(group)) return undefined;
-    return this.take(group);
+  /** A slot, if one is free. `limit`: for whoever has asked for it just now. */
+  tryTake(group: string | undefined, limit = this.askLimit()): HeldSlot | undefined {
+    return this.#obstacle(group, limit) ? undefined : this.take(group);
+  }
+
+  /** A slot. Throws `CAPACITY_EXCEEDED` where none is free. */
+  takeFree(group: string | undefined): HeldSlot {
+    const obstacle = this.#obstacle(group, this.askLimit());
+    if (!obstacle) return this.take(group);
+    const { used, limit, of } = obstacle;
+    throw new BackgroundTaskError(
+      'CAPACITY_EXCEEDED',
+      `no slot is free: ${used} of at most ${limit} tasks${of} are running`,
+    );
+  }
+
+  /** Which limit is reached; each is asked for once. */
+  #obstacle(group: string | undefined, limit: number): { used: number; limit: number; of: string } | undefined {
+    if (this.#used >= limit) return { used: this.#used, limit, of: '' };
+    if (group === undefined) return undefined;
+    const used = this.#byGroup.get(group) ?? 0;
+    const groupLimit = this.#groupLimit(group);
+    return used >= groupLimit ? { used, limit: groupLimit, of: ` of the group "${group}"` } : undefined;
   }
 
   /** A slot by right: it may go beyond the limit. */
@@ -62,9 +105,7 @@ export class Slots {
 
   /** A slot for the host to hold. Throws `CAPACITY_EXCEEDED`. */
   reserve(group: string | undefined): Slot {
-    const hold = this.tryTake(group);
-    if (!hold) throw this.full(group);
-    const reservation: Reservation = { owner: this, hold };
+    const reservation: Reservation = { owner: this, hold: this.takeFree(group) };
     const release = () => {
       reservation.hold?.release();
       reservation.hold = undefined;
@@ -95,15 +136,6 @@ export class Slots {
   giveBack(slot: unknown): void {
     if (typeof slot === 'object' && slot !== null && reservations.get(slot as Slot)?.owner === this)
       (slot as Slot).release();
-  }
-
-  full(group: string | undefined): BackgroundTaskError {
-    const groupUsed = group === undefined ? 0 : (this.#byGroup.get(group) ?? 0);
-    const limit =
-      this.#used >= this.limit
-        ? `${this.#used} of at most ${this.limit} tasks are running`
-        : `${groupUsed} of at most ${this.#groupLimit(group ?? '')} tasks of the group "${group}" are running`;
-    return new BackgroundTaskError('CAPACITY_EXCEEDED', `no slot is free: ${limit}`);
   }
 
   #count(group: string | undefined, by: 1 | -1): void {

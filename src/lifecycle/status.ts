@@ -9,7 +9,11 @@ export interface ManagerStatus {
   readonly queued: number;
   readonly waiting: number;
   readonly terminal: number;
-  /** `limit` is `Infinity` where there is none. Adopted and detached tasks may push `used` beyond it. */
+  /**
+   * `limit` is `Infinity` where there is none, and what a function as `maxRunningTasks` says now: 0 where it fails, because nothing can
+   * begin then (`status()` does not throw for it), and its last answer where it calls `status()` itself. Adopted and detached tasks may
+   * push `used` beyond it.
+   */
   readonly slots: { readonly used: number; readonly limit: number };
   /** `at`: when the last pass ended, in milliseconds since the epoch. `null`: none has ended yet. */
   readonly lastReconcile: { readonly at: number; readonly report: ReconcileReport } | null;

@@ -37,6 +37,11 @@ export interface TaskRecord extends TaskOf<string, JsonObject> {
   readonly detachOnTimeout?: boolean;
   /** The deadline from the moment of detaching, in milliseconds. */
   readonly detachTimeoutMs?: number;
+  /**
+   * It was registered in the foreground, under `countsTowardsLimit: 'registered-detached'`: it takes no slot in the
+   * background either.
+   */
+  readonly takesNoSlot?: true;
   /** The spec had an `input` for `start`, which is on no record: a later owner needs another one to launch the task. */
   readonly hasInput?: true;
   /**
@@ -104,6 +109,7 @@ const schema = z.object({
   maxOutputBytes: optional(z.number().nonnegative()),
   detachOnTimeout: optional(z.boolean()),
   detachTimeoutMs: optional(time),
+  takesNoSlot: optional(z.literal(true)),
   hasInput: optional(z.literal(true)),
   registeredDetails: optional(objectOf<NonNullable<TaskRecord['registeredDetails']>>()),
   owner: owner.nullable(),

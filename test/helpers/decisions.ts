@@ -157,8 +157,8 @@ export const invariants: Readonly<Record<string, (step: Step) => boolean>> = {
 
   'a slot is taken where none is held, and given back where one is': (step) =>
     !(has(step, 'take slot') && (step.held || has(step, 'release slot'))) && !(has(step, 'release slot') && !step.held),
-  'a slot is held exactly by what is detached and at work': (step) =>
-    holds(step) === (step.after.detached && isBegun(step.after)),
+  'a slot is held exactly by what is detached and at work, unless it takes none': (step) =>
+    holds(step) === (step.after.detached && isBegun(step.after) && !step.after.takesNoSlot),
 
   'debts are neither made nor forgotten': ({ before, after }) =>
     same(Object.keys(before.hooks), Object.keys(after.hooks)),

@@ -36,8 +36,9 @@ export const freshRecord: fc.Arbitrary<TaskRecord> = fc
     detachTimeoutMs: fc.constantFrom(undefined, 0, 300),
     hooks: fc.oneof({ weight: 4, arbitrary: fc.subarray(hookNames, { minLength: 1 }) }, fc.constant<string[]>([])),
     group: maybe(word),
+    takesNoSlot: fc.boolean(),
   })
-  .map(({ detached, timeoutMs, queueTimeoutMs, detachOnTimeout, detachTimeoutMs, hooks, group }) => ({
+  .map(({ detached, timeoutMs, queueTimeoutMs, detachOnTimeout, detachTimeoutMs, hooks, group, takesNoSlot }) => ({
     schemaVersion: 1,
     taskId: 'job-1',
     kind: 'job',
@@ -51,6 +52,7 @@ export const freshRecord: fc.Arbitrary<TaskRecord> = fc
     ...(queueTimeoutMs && { queueTimeoutMs }),
     ...(!detached && timeoutMs && detachOnTimeout && { detachOnTimeout }),
     ...(!detached && detachTimeoutMs !== undefined && { detachTimeoutMs }),
+    ...(!detached && takesNoSlot && { takesNoSlot }),
     ...(group !== undefined && { group }),
     attempt: 1,
     revision: 0,

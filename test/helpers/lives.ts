@@ -192,6 +192,8 @@ export class Lives {
         stopGraceMs: 0,
         maxRunningTasks: LIMIT,
         maxRunningTasksPerGroup: GROUP_LIMIT,
+        // By turns: what one host registered, the next one must count as that one did.
+        countsTowardsLimit: this.#lives % 2 === 0 ? 'detached' : 'registered-detached',
         kinds: [jobKind(life.world)],
         hooks: { inbox: 'pull' },
       },
@@ -475,16 +477,17 @@ export class Lives {
     status: { slots: { used: number } } & Record<'running' | 'queued' | 'waiting' | 'terminal', number>,
   ) {
     const count = (matches: (task: TaskRecord) => boolean) => tasks.filter(matches).length;
-    const holds = ({ detached, status }: TaskRecord) => detached && (status === 'running' || status === 'waiting');
+    const holds = ({ detached, takesNoSlot, status }: TaskRecord) =>
+      detached && !takesNoSlot && (status === 'running' || status === 'waiting');
     if (status.slots.used !== count(holds)) return `${status.slots.used} slots used by ${count(holds)} tasks`;
     for (const name of ['running', 'queued', 'waiting'] as const) {
       if (status[name] !== count((task) => task.status === name)) return `${status[name]} ${name}`;
     }
     if (status.terminal !== count((task) => isTerminal(task.status))) return `${status.terminal} terminal`;
-    for (const { group, taskId } of tasks.filter((task) => task.status === 'queued')) {
+    for (const { group, taskId, takesNoSlot } of tasks.filter((task) => task.status === 'queued')) {
       const full =
         count(holds) >= LIMIT || (group && count((task) => holds(task) && task.group === group) >= GROUP_LIMIT);
-      if (!full) return `${taskId} is queued, though there is a slot`;
+      if (!full || takesNoSlot) return `${taskId} is queued, though there is a slot`;
     }
     return undefined;
   }

@@ -61,5 +61,5 @@ it('are what a host relies on', () => {
   expectTypeOf<BackgroundTaskEvents['task:settled']>().toEqualTypeOf<{ task: Task }>();
   expectTypeOf<BackgroundTaskEvents['task:detached']>().toEqualTypeOf<{ task: Task; byTimeout: boolean }>();
   expectTypeOf(isTerminalStatus).guards.toEqualTypeOf<'completed' | 'failed' | 'timed_out' | 'killed' | 'lost'>();
-  expectTypeOf<OpenOptions<[]>['maxRunningTasks']>().toEqualTypeOf<number | undefined>();
+  expectTypeOf<OpenOptions<[]>['maxRunningTasks']>().toEqualTypeOf<number | (() => number) | undefined>();
 });

@@ -215,7 +215,10 @@ it('adds up, whatever is taken and released in whatever order', () => {
       fc.integer({ min: 1, max: 5 }),
       fc.integer({ min: 0, max: 3 }),
       (actions, limit, groupLimit) => {
-        const slots = new Slots(limit, () => groupLimit);
+        const slots = new Slots(
+          () => limit,
+          () => groupLimit,
+        );
         const held: { group: string | undefined; hold: { release(): void } }[] = [];
         for (const { take, forced, group, index } of actions) {
           if (take) {

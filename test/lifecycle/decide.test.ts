@@ -70,7 +70,13 @@ it('holds whatever is found out about a task, and all that the rules claim can h
         const decision = decideFrozen(before, finding);
         const after = decision?.record ?? before;
         // An owner that dies is followed by one that loads the record, and with it the slot that is held by then.
-        const step: Step = { before, finding, decision, after, held: before.detached && isBegun(before) };
+        const step: Step = {
+          before,
+          finding,
+          decision,
+          after,
+          held: before.detached && isBegun(before) && !before.takesNoSlot,
+        };
         const broken = Object.keys(invariants).filter((name) => !invariants[name]!(step));
         if (broken.length > 0) expect({ broken, ...step }).toEqual({ broken: [], ...step });
         for (const what of happened(step)) seen.add(what);

@@ -10,7 +10,7 @@ import type { TaskRecord } from '../../task/record.js';
 import { isTerminalStatus, taskStatuses } from '../../task/status.js';
 import type { TaskStatus } from '../../task/types.js';
 import { ended, withdrawn } from './ended.js';
-import { answerTo, deadlineOfStart, ownedBy, toBackground, without, withRoom } from './fields.js';
+import { answerTo, deadlineOfStart, holdsSlot, ownedBy, toBackground, without, withRoom } from './fields.js';
 import type { Finding, FindingName } from './finding.js';
 
 /** An event that a decision has the manager emit, with what its payload has beside the task. */
@@ -31,7 +31,8 @@ export type DecidedEvent =
 /**
  * What follows from a decision beside its events:
  *
- * - `take slot`: the task holds a slot from here on.
+ * - `take slot`: the task holds a slot from here on: it is at work in the background. One that was registered in the foreground under
+ *   `countsTowardsLimit: 'registered-detached'` (`takesNoSlot`) never does.
  * - `release slot`: it gives the slot back.
  * - `arm deadline`: its deadline may be another one now, or none.
  * - `free caller`: whoever waited for it in the foreground is told, and its signal stops the task no longer.
@@ -94,7 +95,7 @@ const ruleOf: { readonly [N in FindingName]: Rule<N> } = {
       const startedAt = Math.max(now, record.createdAt);
       const deadline = deadlineOfStart(record, startedAt);
       const next: TaskRecord = { ...record, status: 'running', startedAt, owner, ...deadline };
-      return decision(next, [], [...onlyIf(record.detached, 'take slot'), 'arm deadline']);
+      return decision(next, [], [...slotChange(record, next), 'arm deadline']);
     },
   },
   launched: {
@@ -112,7 +113,7 @@ const ruleOf: { readonly [N in FindingName]: Rule<N> } = {
       const owned = ownedBy(owner, details ? { ...record, details: { ...record.details, ...details } } : record, now);
       // The deadline counts from the start, which is still to come.
       const next: TaskRecord = { ...without(owned, 'deadlineAt'), status: 'queued', startedAt: null };
-      return decision(next, ['task:queued'], [...onlyIf(record.detached, 'release slot'), 'arm deadline']);
+      return decision(next, ['task:queued'], [...slotChange(record, next), 'arm deadline']);
     },
   },
   adopted: {
@@ -121,7 +122,7 @@ const ruleOf: { readonly [N in FindingName]: Rule<N> } = {
     effects: ['take slot', 'arm deadline'],
     decide: (record, { now, owner, details }) => {
       const next = ownedBy(owner, details ? { ...record, details: { ...record.details, ...details } } : record, now);
-      return decision(next, ['task:adopted'], [...onlyIf(!record.detached, 'take slot'), 'arm deadline']);
+      return decision(next, ['task:adopted'], [...slotChange(record, next), 'arm deadline']);
     },
   },
   recovered: {
@@ -133,7 +134,7 @@ const ruleOf: { readonly [N in FindingName]: Rule<N> } = {
       // The deadline stays: it is the task's, not the attempt's.
       const owned = without(ownedBy(owner, record, now), 'waitingFor', 'progress');
       const next: TaskRecord = { ...owned, status: 'running', attempt: record.attempt + 1 };
-      return decision(next, [], [...onlyIf(!record.detached, 'take slot'), 'arm deadline']);
+      return decision(next, [], [...slotChange(record, next), 'arm deadline']);
     },
   },
   standing: {
@@ -210,9 +211,7 @@ const ruleOf: { readonly [N in FindingName]: Rule<N> } = {
       if (record.detached) return undefined;
       const next = toBackground(record, byTimeout, now);
       const events: DecidedEvent[] = [{ name: 'task:detached', byTimeout }];
-      // In the queue it has no slot yet.
-      const slot = onlyIf(record.status !== 'queued', 'take slot');
-      return { record: next, events, effects: [...slot, 'arm deadline', 'free caller'] };
+      return { record: next, events, effects: [...slotChange(record, next), 'arm deadline', 'free caller'] };
     },
   },
   stopped: {
@@ -248,7 +247,7 @@ const ruleOf: { readonly [N in FindingName]: Rule<N> } = {
         next,
         ['task:settled'],
         [
-          ...onlyIf(record.detached && record.status !== 'queued', 'release slot'),
+          ...slotChange(record, next),
           'arm deadline',
           'free caller',
           'dispose work',
@@ -280,6 +279,11 @@ function decision(
   effects: readonly Effect[] = [],
 ): Decision {
   return { record, events: events.map((name) => ({ name })), effects };
+}
+
+function slotChange(before: TaskRecord, after: TaskRecord): Effect[] {
+  if (holdsSlot(before) === holdsSlot(after)) return [];
+  return [holdsSlot(after) ? 'take slot' : 'release slot'];
 }
 
 function onlyIf(condition: boolean, effect: Effect): Effect[] {

@@ -57,6 +57,11 @@ export function ownedBy(owner: OwnerIdentity, record: TaskRecord, now: number): 
   return record.detached ? owned : toBackground(owned, record.detachOnTimeout === true, now);
 }
 
+/** A task holds a slot while it is at work in the background, unless its record says that it never takes one. */
+export function holdsSlot({ detached, takesNoSlot, status }: TaskRecord): boolean {
+  return detached && !takesNoSlot && status !== 'queued' && !isTerminalStatus(status);
+}
+
 /** Now, but never before the task's start: the wall clock may have been set back. */
 export function notBefore(record: TaskRecord, time: number): number {
   return Math.max(time, record.startedAt ?? record.createdAt);

@@ -27,11 +27,15 @@ export async function beginNew(task: Launchable, slot: HeldSlot | undefined, inp
 }
 
 /** The launch of a task that was queued. `deferred`: its record could not be written, and it waits on. */
-export async function beginQueued(task: Launchable, slot: HeldSlot, input: unknown): Promise<'deferred' | 'over'> {
+export async function beginQueued(
+  task: Launchable,
+  slot: HeldSlot | undefined,
+  input: unknown,
+): Promise<'deferred' | 'over'> {
   const { lifetime } = task.shared;
   // A task that was judged while queued (stopped, timed out) must not begin, even if that is not on disk yet.
   if (task.outcome || !task.isActive || lifetime.isClosing) {
-    slot.release();
+    slot?.release();
     return task.isActive && !task.outcome ? 'deferred' : 'over';
   }
   task.hold(slot);

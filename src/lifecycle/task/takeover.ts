@@ -29,7 +29,7 @@ export async function requeue(task: Subject, details: JsonObject | undefined): P
     return { isTaken: false, why: 'its owner ended before it began, and this one was opened with resumeQueued: false' };
   }
   // Its place in the queue first: an answer that comes sooner does not overtake.
-  const place = queue.enter(task.record.group, task.seq);
+  const place = queue.enter(task.record.group, task.seq, !task.record.takesNoSlot);
   try {
     const missing = task.work.missing();
     if (missing && !(await supplied(task))) {

@@ -10,6 +10,7 @@ import { isSupported, type TaskRecord } from '../../task/record.js';
 import { isTerminalStatus } from '../../task/status.js';
 import type { TaskStop } from '../../task/types.js';
 import type { Decision, Effect } from '../decide/decide.js';
+import { holdsSlot } from '../decide/fields.js';
 import type { Finding, Outcome } from '../decide/finding.js';
 import { reasonOf } from '../failures.js';
 import type { HeldSlot } from '../slots.js';
@@ -172,7 +173,7 @@ export class Task implements Holder, Launchable, Settled, Awaited, LedgerListene
   /** A dead owner's: it holds its slot until it is known how it stands. */
   orphan(): void {
     this.isOrphaned = true;
-    if (this.kind && this.record.detached && this.record.status !== 'queued') this.#held.takeSlot();
+    if (this.kind && holdsSlot(this.record)) this.#held.takeSlot();
   }
 
   takenOver(): void {
@@ -185,7 +186,7 @@ export class Task implements Holder, Launchable, Settled, Awaited, LedgerListene
     if (signal && !this.record.detached && this.isActive) this.#held.bind(signal);
   }
 
-  begin(slot: HeldSlot, input: unknown): Promise<'deferred' | 'over'> {
+  begin(slot: HeldSlot | undefined, input: unknown): Promise<'deferred' | 'over'> {
     return beginQueued(this, slot, input);
   }
 
