@@ -13,7 +13,7 @@ export { BackgroundTaskManager } from './manager.js';
 export type { OpenOptions } from './options.js';
 export type { OutputWindow, ReadOutputOptions } from './output/types.js';
 export type { ReadReport } from './records.js';
-export { importTasks, readTasks } from './records.js';
+export { importTasks, readTask, readTaskOutput, readTasks } from './records.js';
 export { defineTaskKind } from './task/define-kind.js';
 export type { ListPage, TaskFilter, TaskSelector } from './task/filter.js';
 export { isFailed, isFunctionTask, isProcessTask, isTerminal, isWaiting } from './task/guards.js';

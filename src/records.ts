@@ -1,16 +1,20 @@
 /* What can be done with a directory without a manager: read it without owning it, and bring records in. */
 import { z } from 'zod';
 import { systemClock } from './clock.js';
+import { BackgroundTaskError } from './errors.js';
 import { judgeRecords } from './judge.js';
 import { fits, type ImportReport, importRecords } from './legacy/import.js';
 import { createParser } from './legacy/parser.js';
+import type { OutputWindow, ReadOutputOptions } from './output/types.js';
 import type { TaskStore } from './store/contract.js';
 import { openFileStore } from './store/file-store.js';
-import { openStoreReader } from './store/reader.js';
+import { openStoreReader, type StoreReader } from './store/reader.js';
 import { checkOptions } from './task/filter.js';
+import { taskIdOf } from './task/id.js';
 import { jsonBytes } from './task/json.js';
 import { MAX_RESULT_BYTES, nextRevision, type TaskRecord } from './task/record.js';
-import type { OwnerIdentity, UnknownTask } from './task/types.js';
+import { isTerminalStatus } from './task/status.js';
+import type { OwnerIdentity, TaskRef, UnknownTask } from './task/types.js';
 
 /** What `readTasks` found. */
 export interface ReadReport {
@@ -43,13 +47,58 @@ export async function readTasks(
   const { judge } = checkOptions(readOptions, options, 'readTasks');
   const reader = await openStoreReader(directory, createParser([]));
   const { records, rejected } = await reader.records();
-  const { owner, unreadable } = await reader.owner();
-  const isOwned = (owner !== null && owner.alive !== false) || unreadable !== undefined;
-  const found = judge ? await judgeRecords(records, { reader, isOwned }) : [...records];
+  const held = await reader.owner();
+  const { owner, unreadable } = held;
+  const found = judge ? await judgeRecords(records, { reader, isOwned: isHeld(held) }) : [...records];
   const tasks = found.sort((a, b) => b.createdAt - a.createdAt || (a.taskId < b.taskId ? 1 : -1));
   const unread =
     unreadable === undefined ? [] : [{ path: unreadable, reason: 'the owner of the directory cannot be read from it' }];
   return { tasks: tasks as unknown as UnknownTask[], rejected: [...rejected, ...unread], owner };
+}
+
+/**
+ * Reads one task of a directory without owning it: by its id, or the task itself as any snapshot has it. `undefined`:
+ * there is none. It is read as `readTasks` reads it, `judge` included, at the cost of this one task: no other record is
+ * read, and the names in the directory are listed only where there is no `<taskId>.json`.
+ *
+ * Throws `STORAGE_FAILED` for a directory that cannot be read, and for a record that cannot; `INVALID_TASK_ID` and
+ * `INVALID_SPEC`.
+ */
+export async function readTask(
+  directory: string | URL,
+  task: TaskRef,
+  options?: { judge?: boolean | undefined },
+): Promise<UnknownTask | undefined> {
+  const taskId = taskIdOf(task);
+  const { judge } = checkOptions(readOptions, options, 'readTask');
+  const reader = await openStoreReader(directory, createParser([]));
+  const record = await reader.task(taskId);
+  if (!record || !judge || isTerminalStatus(record.status)) return record as UnknownTask | undefined;
+  const [judged] = await judgeRecords([record], { reader, isOwned: isHeld(await reader.owner()) });
+  return judged as UnknownTask | undefined;
+}
+
+/**
+ * Reads a part of a task's output without owning the directory: the window that `readOutput` of its owner gives, with
+ * the same options. No output yet: empty, size 0.
+ *
+ * Throws `TASK_NOT_FOUND`, and otherwise as `readTask`.
+ */
+export async function readTaskOutput(
+  directory: string | URL,
+  task: TaskRef,
+  options?: ReadOutputOptions,
+): Promise<OutputWindow> {
+  const taskId = taskIdOf(task);
+  const reader = await openStoreReader(directory, createParser([]));
+  const record = await reader.taskWithOutput(taskId);
+  if (!record) throw new BackgroundTaskError('TASK_NOT_FOUND', `there is no task "${taskId}"`, { taskId });
+  return reader.output(taskId).read(options, { grows: !isTerminalStatus(record.status) });
+}
+
+/** Whether somebody owns the directory, or may. */
+function isHeld({ owner, unreadable }: Awaited<ReturnType<StoreReader['owner']>>): boolean {
+  return (owner !== null && owner.alive !== false) || unreadable !== undefined;
 }
 
 /**

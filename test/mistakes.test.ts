@@ -4,7 +4,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import { BackgroundTaskManager, defineTaskKind, importTasks, parseTaskRecord } from '../src/index.js';
+import {
+  BackgroundTaskManager,
+  defineTaskKind,
+  importTasks,
+  parseTaskRecord,
+  readTask,
+  readTaskOutput,
+} from '../src/index.js';
 import { webhookHook } from '../src/webhook/index.js';
 import { type openManager, scratch } from './helpers/manager.js';
 
@@ -757,6 +764,24 @@ const callMistakes: readonly Call[] = [
     async () => importTasks(await scratch(), any('x')),
     'INVALID_SPEC',
     'importTasks: records: expected an array, got a string ("x")',
+  ],
+  [
+    'readTask judge',
+    async () => readTask(await scratch(), 'a', any(true)),
+    'INVALID_SPEC',
+    'readTask: expected options such as { judge }, got a boolean (true)',
+  ],
+  [
+    'readTask path',
+    async () => readTask(await scratch(), '../a'),
+    'INVALID_TASK_ID',
+    'expected a task id of 1 to 64 characters matching ^[a-z0-9]+(?:[-_][a-z0-9]+)*$, got "../a"',
+  ],
+  [
+    'readTaskOutput of nobody',
+    async () => readTaskOutput(await scratch(), 'nobody'),
+    'TASK_NOT_FOUND',
+    'there is no task "nobody"',
   ],
   [
     'parseTaskRecord(5)',

@@ -12,7 +12,7 @@ import { directoryPath } from './folders.js';
 import { Layout } from './layout.js';
 import type { ParseRecord } from './record-file.js';
 import { moveAside } from './reject.js';
-import { type BadEntry, type Scan, scanDirectory } from './scan.js';
+import { type BadEntry, type Scan, scanDirectory, scanForTask } from './scan.js';
 import { sweep } from './sweep.js';
 
 /** What an owner finds when it opens its directory. */
@@ -86,6 +86,30 @@ async function setAsideIn(rejectedDir: string): Promise<Map<string, string[]>> {
     else found.set(taskId, [join(rejectedDir, name)]);
   }
   return found;
+}
+
+/**
+ * The record of one task, with the folder of its output where another system made that. Changes nothing. `undefined`:
+ * there is none. Throws `STORAGE_FAILED`, also for a record that cannot be read: what is there is not told as missing.
+ */
+export async function readTaskRecord(
+  layout: Layout,
+  taskId: string,
+  parse: ParseRecord,
+  { inFolders = false } = {},
+): Promise<{ readonly record: TaskRecord; readonly legacyFolder: string | undefined } | undefined> {
+  await setImmediate();
+  const setAside = () => tryReadAside(layout.rejectedDir);
+  try {
+    const scan = await scanForTask(layout.directory, taskId, parse, systemClock, { inFolders, setAside });
+    const record = scan.records.get(taskId);
+    if (record) return { record, legacyFolder: scan.legacyFolders.get(taskId) };
+    const [bad] = scan.bad;
+    if (bad) throw new Error(`${bad.path}: ${bad.reason}`);
+    return undefined;
+  } catch (error) {
+    throw storageFailed(`cannot read the record of "${taskId}"`, error);
+  }
 }
 
 /** What is in a directory, as somebody who does not own it sees it. */

@@ -1,12 +1,12 @@
 /* A directory as a reader sees it that does not own it. Nothing is created, moved or changed. */
-import { realpath } from 'node:fs/promises';
+import { lstat, realpath } from 'node:fs/promises';
 import { OutputFile } from '../output/output-file.js';
 import type { TaskRecord } from '../task/record.js';
-import { storageFailed } from '../util/system-error.js';
+import { storageFailed, unlessCode } from '../util/system-error.js';
 import type { TaskFiles } from './contract.js';
 import { directoryPath } from './folders.js';
 import { Layout } from './layout.js';
-import { type RecordsRead, readRecords } from './load.js';
+import { type RecordsRead, readRecords, readTaskRecord } from './load.js';
 import { type OwnerReading, readOwner } from './read-owner.js';
 import { type ParseRecord, readRecordFile } from './record-file.js';
 import { RunFiles } from './run-files.js';
@@ -38,6 +38,25 @@ export class StoreReader implements TaskFiles {
   /** Throws `STORAGE_FAILED`. */
   records(): Promise<RecordsRead> {
     return readRecords(this.#directory, this.#parse);
+  }
+
+  /** One task; `undefined`: there is none. Throws `STORAGE_FAILED`. */
+  async task(taskId: string): Promise<TaskRecord | undefined> {
+    return this.#find(taskId, false);
+  }
+
+  /** One task, with its output found: see `output`. */
+  async taskWithOutput(taskId: string): Promise<TaskRecord | undefined> {
+    const record = await this.#find(taskId, false);
+    if (!record) return undefined;
+    const isThere = await unlessCode(['ENOENT', 'ENOTDIR'], lstat(this.#layout.outputPath(taskId)));
+    return isThere ? record : this.#find(taskId, true);
+  }
+
+  async #find(taskId: string, inFolders: boolean): Promise<TaskRecord | undefined> {
+    const found = await readTaskRecord(this.#layout, taskId, this.#parse, { inFolders });
+    if (found?.legacyFolder !== undefined) this.#layout.useLegacyFolder(taskId, found.legacyFolder);
+    return found?.record;
   }
 
   /** The record of a task as it is now; `undefined`: it was removed. `known` where it cannot be read. */

@@ -52,6 +52,39 @@ export async function scanDirectory(
   return scan;
 }
 
+/** `inFolders`: also where its record is not in a folder; its output may be. */
+export interface TaskScanOptions {
+  readonly inFolders: boolean;
+  readonly setAside: () => Promise<ReadonlyMap<string, readonly string[]>>;
+}
+
+/**
+ * The same for one task. The record of no other one is read, and their names only where it has no `<id>.json`, or for
+ * its folder: that of another system may be written in capitals.
+ */
+export async function scanForTask(
+  directory: string,
+  taskId: string,
+  parse: ParseRecord,
+  clock: Clock,
+  { inFolders, setAside }: TaskScanOptions,
+): Promise<Scan> {
+  const slices = new Slices(clock);
+  const scan: Scan = { records: new Map(), bad: [], legacyFolders: new Map(), drafts: [] };
+  if (!inFolders) await readAll([ownSource(directory, taskId)], parse, scan, clock, slices);
+  if (scan.records.size > 0 || scan.bad.length > 0) return scan;
+  const listing = await listDirectory(directory, clock, slices);
+  const records = new Set(listing.records.has(taskId) ? [taskId] : []);
+  const folders = listing.folders.filter((folder) => folder.toLowerCase() === taskId);
+  const own: Listing = { records, folders, drafts: [] };
+  await readAll(await findSources(directory, own, scan, slices, await setAside()), parse, scan, clock, slices);
+  return scan;
+}
+
+function ownSource(directory: string, name: string): Source {
+  return { path: join(directory, `${name}.json`), fileName: `${name}.json`, taskId: name, name };
+}
+
 async function findSources(
   directory: string,
   listing: Listing,
@@ -61,7 +94,7 @@ async function findSources(
 ): Promise<Source[]> {
   const sources: Source[] = [];
   for (const name of listing.records) {
-    sources.push({ path: join(directory, `${name}.json`), fileName: `${name}.json`, taskId: name, name });
+    sources.push(ownSource(directory, name));
     await slices.pause();
   }
   for (const [taskId, folders] of await groupByTaskId(listing, slices)) {

@@ -17,6 +17,8 @@ const values = [
   'isTerminalStatus',
   'isWaiting',
   'parseTaskRecord',
+  'readTask',
+  'readTaskOutput',
   'readTasks',
 ];
 
