@@ -1,4 +1,5 @@
 /* What a manager answers from memory. */
+import type { ReconcileReport } from './events.js';
 import { callOptions } from './lifecycle/call-options.js';
 import type { Opened } from './lifecycle/opening.js';
 import type { Parts } from './lifecycle/parts.js';
@@ -12,12 +13,14 @@ import type { TaskRef } from './task/types.js';
 /** The tasks of a manager as they are now, and how it stands. */
 export abstract class Queries<K extends AnyTaskKind = never> extends Notifications<K> {
   readonly #parts: Parts;
+  readonly #firstPass: ReconcileReport;
 
   /** `opened` is no part of the declarations: its type would bring along everything inside. @internal */
   protected constructor(opened: unknown) {
     super(opened);
-    const { parts } = (opened ?? {}) as Opened;
+    const { parts, firstPass } = (opened ?? {}) as Opened;
     this.#parts = parts;
+    this.#firstPass = firstPass;
   }
 
   /**
@@ -44,6 +47,17 @@ export abstract class Queries<K extends AnyTaskKind = never> extends Notificatio
     this.#parts.lifetime.assertOpen();
     const { order, limit, after, ...filter } = checkOptions(callOptions.listTasks, filterOf(given), 'listTasks');
     return this.#parts.table.list(filter, limit ?? Number.POSITIVE_INFINITY, after, order) as never;
+  }
+
+  /**
+   * What the first pass found, which was over before `open` resolved: for a host that has to say so before the next macrotask, when the
+   * events of that pass come (`task:adopted`, `task:settled`, `manager:reconciled` with this same report). It is durable, but for `failures`:
+   * the tasks whose probe failed, and those that run on and could not be put on record as this manager's. They are as they were, and the
+   * next pass looks again. What the report does not have is told by events: records that could not be read (`record:rejected`), outcomes
+   * that could not be written, and a `recover` that failed (`error`). Frozen; it never changes, and `close` does not end it.
+   */
+  get opened(): ReconcileReport {
+    return this.#firstPass;
   }
 
   /** How the manager stands, from memory. */

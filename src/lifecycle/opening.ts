@@ -5,7 +5,7 @@
 import { setImmediate } from 'node:timers';
 import type { Clock } from '../clock.js';
 import { BackgroundTaskError } from '../errors.js';
-import { EventHub } from '../events.js';
+import { EventHub, type ReconcileReport } from '../events.js';
 import { createParser } from '../legacy/parser.js';
 import type { Settings } from '../options.js';
 import { type FileStore, openFileStore } from '../store/file-store.js';
@@ -23,6 +23,7 @@ export interface Opened {
   readonly hub: EventHub;
   readonly holder: Holder;
   readonly closing: Closing;
+  readonly firstPass: ReconcileReport;
 }
 
 /** How the directory was lost, and to whom. */
@@ -70,10 +71,10 @@ export async function openManager(settings: Settings, clock: Clock): Promise<Ope
     losses.whenLost((loss) => {
       if (ends.fence(lostDirectory(loss))) news.emit('manager:fenced', { owner: loss.owner });
     });
-    await holder.while(begin(parts));
+    const firstPass = await holder.while(begin(parts));
     lifetime.assertOpen();
     setImmediate(() => release(parts, hub).catch((error: unknown) => news.report(error)));
-    return { parts, hub, holder, closing };
+    return { parts, hub, holder, closing, firstPass };
   } catch (error) {
     const failed = new BackgroundTaskError('MANAGER_CLOSED', 'the manager could not be opened', { cause: error });
     if (closing) closing.fence(failed);
@@ -98,10 +99,11 @@ function openStore(settings: Settings, clock: Clock, hub: EventHub, losses: Loss
   });
 }
 
-async function begin(parts: Parts): Promise<void> {
+async function begin(parts: Parts): Promise<ReconcileReport> {
   await parts.load();
-  await parts.reconciler.reconcile();
+  const report = await parts.reconciler.reconcile();
   parts.queue.open();
+  return report;
 }
 
 /** The host listens by now: events of the first pass first, then the hooks. */

@@ -88,13 +88,15 @@ export class Reconciler {
     queue.retry();
     await retention.enforce();
     const ids = (...results: LookResult[]) =>
-      found.filter((one) => one.result && results.includes(one.result)).map((one) => one.task.taskId);
+      Object.freeze(found.filter(({ result }) => result && results.includes(result)).map(({ task }) => task.taskId));
+    const failed = ({ task: { taskId }, error }: Found) =>
+      error ? [Object.freeze(withJsonError({ taskId, error }))] : [];
     const report: ReconcileReport = Object.freeze({
       checked: tasks.length,
       settled: ids('settled', 'lost'),
       adopted: ids('adopted'),
       lost: ids('lost'),
-      failures: found.flatMap(({ task, error }) => (error ? [withJsonError({ taskId: task.taskId, error })] : [])),
+      failures: Object.freeze(found.flatMap(failed)),
     });
     this.last = { at: clock.now(), report };
     news.emit('manager:reconciled', { report });

@@ -3,7 +3,7 @@ import type { BackgroundTaskError } from '../errors.js';
 import type { AnyTaskKind, Task } from './kind.js';
 import type { OwnerIdentity } from './types.js';
 
-/** What one pass over the active tasks found. Ids, but for `checked`, which counts. */
+/** What one pass over the active tasks found. Ids, but for `checked`, which counts. Frozen. */
 export interface ReconcileReport {
   /** How many tasks were looked at. */
   readonly checked: number;
