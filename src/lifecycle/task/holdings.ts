@@ -1,5 +1,6 @@
 /* What a task holds while it is active: its slot, its work, its timers, and the signal of its caller. Nothing of it is left after `dispose`. */
 import type { TaskStop } from '../../task/types.js';
+import { holdsSlot } from '../decide/fields.js';
 import { isOver, toTaskError } from '../failures.js';
 import type { HeldSlot } from '../slots.js';
 import { makeWork } from '../work/sorts.js';
@@ -64,6 +65,11 @@ export class Holdings {
   /** A slot by right, where it has none. */
   takeSlot(): void {
     this.#slot ??= this.#task.shared.slots.take(this.#task.record.group);
+  }
+
+  /** The slot that its record says it holds: it did so under an owner that died. */
+  resumeSlot(): void {
+    if (holdsSlot(this.#task.record)) this.takeSlot();
   }
 
   // The caller in the foreground.

@@ -10,7 +10,6 @@ import { isSupported, type TaskRecord } from '../../task/record.js';
 import { isTerminalStatus } from '../../task/status.js';
 import type { TaskStop } from '../../task/types.js';
 import type { Decision, Effect } from '../decide/decide.js';
-import { holdsSlot } from '../decide/fields.js';
 import type { Finding, Outcome } from '../decide/finding.js';
 import { reasonOf } from '../failures.js';
 import type { HeldSlot } from '../slots.js';
@@ -173,7 +172,7 @@ export class Task implements Holder, Launchable, Settled, Awaited, LedgerListene
   /** A dead owner's: it holds its slot until it is known how it stands. */
   orphan(): void {
     this.isOrphaned = true;
-    if (this.kind && holdsSlot(this.record)) this.#held.takeSlot();
+    if (this.kind) this.#held.resumeSlot();
   }
 
   takenOver(): void {
