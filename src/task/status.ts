@@ -3,6 +3,7 @@
  *
  *   queued ─▶ running ⇄ waiting          queued ─▶ failed (launch) · killed · timed_out · lost
  *   running, waiting ─▶ completed · failed · timed_out · killed · lost        nothing leaves a terminal state
+ *   running ─▶ queued                    only where the launch was cut short before anything ran
  *
  * Each list is written once, as a constant: the parsers check against it, and the type is derived from it.
  */

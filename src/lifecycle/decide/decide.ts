@@ -4,6 +4,7 @@
  *
  *   queued ─▶ running ⇄ waiting          queued ─▶ failed (launch) · killed · timed_out · lost
  *   running, waiting ─▶ completed · failed · timed_out · killed · lost        nothing leaves a terminal state
+ *   running ─▶ queued                    only where the launch was cut short before anything ran
  */
 import { BackgroundTaskError } from '../../errors.js';
 import type { TaskRecord } from '../../task/record.js';

@@ -39,9 +39,8 @@ export class Task implements Holder, Launchable, Settled, Awaited, LedgerListene
   /** How it left the foreground. */
   released: 'detached' | 'detached_by_timeout' | undefined;
   readonly #observer: TaskObserver<Task>;
-  /** Absent while nothing is to be written: most tasks have ended long ago. */
-  #ledger: Ledger | undefined;
-  readonly #loaded: TaskRecord;
+  /** Its record alone while nothing is to be written: most tasks have ended long ago. */
+  #kept: TaskRecord | Ledger;
   /** Absent once it has ended. */
   #holdings: Holdings | undefined;
   #deliveries: Deliveries | undefined;
@@ -51,27 +50,27 @@ export class Task implements Holder, Launchable, Settled, Awaited, LedgerListene
   constructor(shared: Surroundings, observer: TaskObserver<Task>, record: TaskRecord, seq: number, kind?: KindRuntime) {
     this.shared = shared;
     this.#observer = observer;
-    this.#loaded = record;
+    this.#kept = record;
     this.taskId = record.taskId;
     this.seq = seq;
     this.kind = kind;
   }
 
   get record(): TaskRecord {
-    return this.#ledger ? this.#ledger.record : this.#loaded;
+    return this.#kept instanceof Ledger ? this.#kept.record : this.#kept;
   }
   get view(): TaskRecord {
-    return this.#ledger ? this.#ledger.view : this.#loaded;
+    return this.#kept instanceof Ledger ? this.#kept.view : this.#kept;
   }
   get working(): TaskRecord {
-    return this.#ledger ? this.#ledger.working : this.#loaded;
+    return this.#kept instanceof Ledger ? this.#kept.working : this.#kept;
   }
   get unwritten(): Unwritten {
     return this.#books.unwritten;
   }
   get #books(): Ledger {
-    this.#ledger ??= new Ledger(this.shared, this.#loaded, this);
-    return this.#ledger;
+    if (!(this.#kept instanceof Ledger)) this.#kept = new Ledger(this.shared, this.#kept, this);
+    return this.#kept;
   }
   get isActive(): boolean {
     return !isTerminalStatus(this.record.status);
