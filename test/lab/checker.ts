@@ -226,7 +226,9 @@ export function successionProblems(before: Json, after: Json): string[] {
     if (before.deadlineAt !== undefined && !mayBeQueuedAgain) same('deadlineAt', before.deadlineAt, after.deadlineAt);
   }
   if (!mayBeQueuedAgain) {
-    if (before.startedAt !== null && !isTerminal(after)) same('startedAt', before.startedAt, after.startedAt);
+    // What is queued has not begun: a damaged record that says otherwise is put right when its task begins.
+    if (before.startedAt !== null && before.status !== 'queued' && !isTerminal(after))
+      same('startedAt', before.startedAt, after.startedAt);
     if (before.status === 'running' || before.status === 'waiting') same('queued', after.status === 'queued', false);
   }
   if (before.stop) same('stop', before.stop, after.stop);

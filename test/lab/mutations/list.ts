@@ -189,8 +189,8 @@ export const mutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/lifecycle/slots.ts',
-        find: 'if (this.#used >= this.limit) return undefined;',
-        replace: 'if (this.#used > this.limit) return undefined;',
+        find: 'if (this.#used >= limit) return { used',
+        replace: 'if (this.#used > limit) return { used',
       },
     ],
   },
@@ -344,8 +344,8 @@ export const mutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/lifecycle/task/takeover.ts',
-        find: 'queue.enter(task.record.group, task.seq);',
-        replace: 'queue.enter(task.record.group, -task.seq);',
+        find: 'queue.enter(task.record.group, task.seq, ',
+        replace: 'queue.enter(task.record.group, -task.seq, ',
       },
     ],
   },
