@@ -19,6 +19,7 @@ export type { ListPage, TaskFilter, TaskSelector } from './task/filter.js';
 export { isFailed, isFunctionTask, isProcessTask, isTerminal, isWaiting } from './task/guards.js';
 export type {
   AnyTaskKind,
+  ExistingWork,
   KindBase,
   KindName,
   Probe,
@@ -32,7 +33,7 @@ export type {
   TaskNamed,
   TaskOfKind,
 } from './task/kind.js';
-export type { FunctionSpec, ProcessSpec, Slot, SpecBase, SpecNamed, SpecOfKind } from './task/spec.js';
+export type { FunctionSpec, InProcessWork, ProcessSpec, Slot, SpecBase, SpecNamed, SpecOfKind } from './task/spec.js';
 export { isTerminalStatus } from './task/status.js';
 export type {
   ActiveStatus,

@@ -11,6 +11,7 @@ import type { CloseOptions } from './lifecycle/status.js';
 import type { StopOptions } from './lifecycle/task/stopping.js';
 import type { Task as TaskActor } from './lifecycle/task/task.js';
 import type { Holder, WaitOptions } from './lifecycle/waits.js';
+import { handled } from './lifecycle/work/existing-work.js';
 import { type OpenOptions, parseOptions } from './options.js';
 import type { OutputWindow, ReadOutputOptions } from './output/types.js';
 import { Queries } from './queries.js';
@@ -80,6 +81,7 @@ export class BackgroundTaskManager<K extends AnyTaskKind = never> extends Querie
   async registerTask<N extends KindName<K>, R = unknown>(
     spec: { kind: N } & (N extends 'process' ? ProcessSpec : N extends 'function' ? FunctionSpec<R> : SpecNamed<K, N>),
   ): Promise<N extends 'function' ? FunctionTask<R> : TaskNamed<K, N>> {
+    handled((spec as { work?: { done?: unknown } } | null | undefined)?.work?.done);
     this.#assertOpen();
     const task = await this.#parts.registration.register(spec);
     return task as never;

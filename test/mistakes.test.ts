@@ -29,6 +29,7 @@ const box = defineTaskKind({
 });
 const NOTHING = '';
 const run = () => 1;
+const given = { kind: 'function', description: 'count' };
 const fn = { kind: 'function', description: 'count', run };
 const proc = { kind: 'process', description: 'build', command: 'true' };
 const web = new URL('http://example.com/');
@@ -132,7 +133,24 @@ const specMistakes: readonly Mistake[] = [
   [{ ...fn, description: NOTHING }, 'description: expected a string that is not blank, got ""'],
   [{ ...fn, description: ' \n' }, 'description: expected a string that is not blank, got " \\n"'],
   [{ ...fn, description: 5 }, 'description: expected a string that is not blank, got a number (5)'],
-  [{ kind: 'function', description: 'x' }, 'run: is missing; expected a function'],
+  [{ kind: 'function', description: 'x' }, 'run: is missing; expected a function, or work beside no run'],
+  [{ ...fn, work: { done: later() } }, 'work: expected either run or work, got both'],
+  [{ ...given, work: later() }, 'work.done: is missing; expected a promise'],
+  [{ ...given, work: { done: 5 } }, 'work.done: expected a promise, got a number (5)'],
+  [
+    { ...given, work: { done: later(), output: ['text'] } },
+    'work.output: expected a stream or another async iterable of strings and Uint8Arrays, or an array of them, got an array of 1',
+  ],
+  [{ ...given, work: { done: later(), stop: 'now' } }, 'work.stop: expected a function, got a string ("now")'],
+  [{ ...given, work: { done: later(), kill: run } }, 'work.kill: is unknown; known are done, output, stop'],
+  [
+    { ...given, work: { done: later() }, whenFull: 'queue' },
+    'whenFull: would have no effect; expected no work beside it: what runs already is not queued',
+  ],
+  [
+    { ...given, work: { done: later() }, queueTimeoutMs: 5 },
+    'queueTimeoutMs: would have no effect; expected no work beside it: what runs already is not queued',
+  ],
   [{ ...fn, run: later() }, 'run: expected a function, got a Promise'],
   [{ ...fn, timeout: 5 }, 'timeout: is unknown; did you mean timeoutMs?'],
   [{ ...fn, timeoutSeconds: 5 }, 'timeoutSeconds: is unknown; did you mean timeoutMs?'],
@@ -179,7 +197,7 @@ const specMistakes: readonly Mistake[] = [
   ],
   [
     { ...fn, tmeoutMs: 1, labels: [] },
-    'tmeoutMs: is unknown; did you mean timeoutMs?; labels: is unknown; known are kind, description, taskId, timeoutMs, queueTimeoutMs, ttlMs, group, idempotencyKey, metadata, hooks, slot, whenFull, detached, signal, detachTimeoutMs, detachOnTimeout, run',
+    'tmeoutMs: is unknown; did you mean timeoutMs?; labels: is unknown; known are kind, description, taskId, timeoutMs, queueTimeoutMs, ttlMs, group, idempotencyKey, metadata, hooks, slot, whenFull, detached, signal, detachTimeoutMs, detachOnTimeout, run, work',
   ],
   [{ ...proc, comand: 'x' }, 'comand: is unknown; did you mean command?'],
   [
@@ -231,7 +249,10 @@ const specMistakes: readonly Mistake[] = [
     { kind: 'agent', description: 'x', run, details: { agentId: 'a', tags: ['a', 5] } },
     'details: tags.1: expected a string, got a number',
   ],
-  [{ kind: 'agent', description: 'x', details: { agentId: 'a7' } }, 'run: is missing; expected a function'],
+  [
+    { kind: 'agent', description: 'x', details: { agentId: 'a7' } },
+    'run: is missing; expected a function, or work beside no run',
+  ],
   [{ kind: 'box', description: 'x', details: { image: 'tiny' } }, 'details: image: expected one of "small", "large"'],
   [{ kind: 'box', description: 'x', details: { image: 'small', imge: 1 } }, 'details: imge: is unknown'],
   [

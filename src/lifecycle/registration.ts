@@ -18,7 +18,7 @@ import type { TaskTable } from './table.js';
 import type { Surroundings, TaskObserver } from './task/subject.js';
 import { Task } from './task/task.js';
 import type { Waits } from './waits.js';
-import { hasUnrecordedInput } from './work/sorts.js';
+import { hasUnrecordedInput, takeInput } from './work/sorts.js';
 
 interface Parts {
   readonly shared: Surroundings;
@@ -107,15 +107,18 @@ export class Registration {
     const { table, shared } = this.#parts;
     const taskId = this.#reserveId(spec);
     let admission: Admission = {};
+    let giveBack: (() => void) | undefined;
     try {
       const seq = table.nextSeq();
       admission = this.#admit(spec, seq);
+      giveBack = takeInput(spec.input);
       const task = new Task(shared, this.#parts.observer, this.#freshRecord(spec, taskId), seq, spec.kind);
       const { place, slot } = admission;
       return await this.#enter(task, () => (place ? this.#enqueue(task, spec, place) : this.#begin(task, spec, slot)));
     } catch (error) {
       if (!table.get(taskId)) {
         admission.slot?.release();
+        giveBack?.();
         if (admission.place) shared.queue.leave(admission.place);
       }
       throw error;

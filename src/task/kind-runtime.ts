@@ -70,6 +70,8 @@ export interface SpecReader {
     readonly details: unknown;
     readonly input: unknown;
     readonly maxOutputBytes?: number | undefined;
+    /** Whatever the spec and the manager say of tasks that find no slot free. */
+    readonly whenFull?: 'reject';
   };
 }
 

@@ -23,6 +23,11 @@ export interface RunContext<Details> {
   readonly details: Readonly<Details>;
   /** Aborted by a stop. `signal.reason` is an `AbortError` (`TimeoutError` for a deadline) whose `cause` is the stop on record. */
   readonly signal: AbortSignal;
+  /**
+   * Aborted when the grace of a stop is over, with the same reason as `signal`: the last moment to end by force what the work began elsewhere. The
+   * task ends in this moment, whatever the work does then.
+   */
+  readonly killSignal: AbortSignal;
   /** Adds to the task's output, in the order of the calls. Resolves once written to the file: awaiting it bounds the memory. */
   appendOutput(chunk: string | Uint8Array): Promise<void>;
   /** `task:progress` at once; durable at most once a second, and always with the outcome. */
@@ -43,6 +48,26 @@ export interface RunContext<Details> {
 }
 /** In-process work: ends as its promise does. */
 export type Run<Details, Result> = (context: RunContext<Details>) => Awaitable<Result>;
+
+/**
+ * Work that is there already, given to a task in place of a `run`: a child of a remote executor, a sub-agent that runs. A registration that is
+ * refused, or that gives the task already there, leaves it alone: nothing is read, and `stop` is not called; a `done` that rejects is handled.
+ */
+export interface ExistingWork<Result> {
+  /**
+   * Its output: a stream or another async iterable, or several, which are read side by side. Nothing is read before the record is on disk, and no
+   * faster than it is written. The task ends once `done` has settled and all was read. One that fails before `done` settles fails the task with
+   * its own error, and `stop` is called with `'terminate'`; one that fails later is reported by `error`. Absent: no output.
+   */
+  output?: AsyncIterable<string | Uint8Array> | readonly AsyncIterable<string | Uint8Array>[] | undefined;
+  /** The task ends as it does; its result is the task's. */
+  done: PromiseLike<Result>;
+  /**
+   * Asks it to end: `'terminate'` first, and `'kill'` once the grace is over; the task ends when `done` settles. Each is called once; `'kill'`
+   * again where it threw. Absent: it is given up on when the grace is over.
+   */
+  stop?: ((how: 'terminate' | 'kill') => Awaitable<void>) | undefined;
+}
 
 /** What `start` of a kind that outlives the host is given. */
 export interface StartContext<Details> {

@@ -1,4 +1,4 @@
-import type { AnyTaskKind, Run, TaskKind } from './kind.js';
+import type { AnyTaskKind, ExistingWork, Run, TaskKind } from './kind.js';
 import type { JsonObject, JsonValue } from './types.js';
 
 /**
@@ -96,21 +96,33 @@ export interface ProcessSpec extends SpecBase {
   maxOutputBytes?: number | undefined;
 }
 
-/** Work inside the host, of the built-in kind `function`. */
-export interface FunctionSpec<Result> extends SpecBase {
-  kind: 'function';
-  /** The work: the task ends as its promise does. */
-  run: Run<JsonObject, Result>;
-}
+/** The work of an in-process task: a `run`, or work that is there already. Exactly one of the two. */
+export type InProcessWork<Details, Result> =
+  | {
+      /** The work: the task ends as its promise does. */
+      run: Run<Details, Result>;
+      work?: undefined;
+    }
+  | {
+      run?: undefined;
+      /**
+       * Work that runs already. It is never queued: where no slot is free, `CAPACITY_EXCEEDED`, also with the manager's `whenFull: 'queue'`;
+       * `whenFull: 'queue'` and `queueTimeoutMs` beside it are `INVALID_SPEC`.
+       */
+      work: ExistingWork<Result>;
+    };
 
-/** The spec of a host-defined kind: `details` and `run`, or `details` and `input` where the work outlives the host. */
+/** Work inside the host, of the built-in kind `function`. */
+export type FunctionSpec<Result> = SpecBase & { kind: 'function' } & InProcessWork<JsonObject, Result>;
+
+/** The spec of a host-defined kind: `details` and `run` or `work`, or `details` and `input` where the work outlives the host. */
 export type SpecOfKind<K> =
   K extends TaskKind<infer N, infer D, infer R, infer I, infer S>
     ? SpecBase & { kind: N; details: D } & (S extends true
           ? undefined extends I
             ? { input?: I }
             : { input: I }
-          : { run: Run<D, JsonValue extends R ? R | void : R> })
+          : InProcessWork<D, JsonValue extends R ? R | void : R>)
     : never;
 /** The spec that belongs to a kind's name. */
 export type SpecNamed<K extends AnyTaskKind, N> = Extract<SpecOfKind<K>, { kind: N }>;

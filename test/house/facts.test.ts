@@ -148,7 +148,7 @@ describe('what the sources list', () => {
     expect(await register('process')).toEqual(names('ProcessSpec').sort());
     expect(await register('function')).toEqual(names('FunctionSpec').sort());
     expect(await register('job')).toEqual([...names('SpecBase'), 'kind', 'details', 'input'].sort());
-    expect(await register('agent')).toEqual([...names('SpecBase'), 'kind', 'details', 'run'].sort());
+    expect(await register('agent')).toEqual([...names('SpecBase'), 'kind', 'details', 'run', 'work'].sort());
   });
 
   it('is accepted, and nothing else: each documented option of a call', async () => {

@@ -1,12 +1,12 @@
 import { z } from 'zod';
 import { defineTaskKind } from '../../task/define-kind.js';
-import { callable } from '../../task/fields.js';
 import type { SpecReader } from '../../task/kind-runtime.js';
 import type { JsonObject, StandardSchema } from '../../task/types.js';
+import { type InProcessFields, inProcessFields, readInProcess } from './in-process-spec.js';
 
 const spec: SpecReader = {
-  fields: { run: callable },
-  read: (given: { run: unknown }) => ({ details: {}, input: given.run }),
+  fields: inProcessFields,
+  read: (given: InProcessFields) => ({ details: {}, ...readInProcess(given) }),
 };
 
 const definition = {

@@ -13,6 +13,7 @@ import { notBefore } from '../decide/fields.js';
 import type { Outcome } from '../decide/finding.js';
 import { checkDetails, jsonObject } from '../json-input.js';
 import { completion, failure, limited, whyMissing } from './answers.js';
+import { ExistingWork } from './existing-work.js';
 import { Questions } from './questions.js';
 import type { LaunchInput, Look, Work, WorkHost } from './work.js';
 
@@ -24,7 +25,10 @@ export class FunctionWork implements Work {
   readonly #host: WorkHost;
   readonly #kind: KindRuntime;
   readonly #controller = new AbortController();
+  readonly #killer = new AbortController();
   #run: RunFunction | undefined;
+  /** Work that was there before its task, in place of a `run`. */
+  #existing: ExistingWork | undefined;
   #log: OutputLog | undefined;
   #questions: Questions | undefined;
   #end: Outcome | undefined;
@@ -43,7 +47,8 @@ export class FunctionWork implements Work {
   }
 
   async launch(input: unknown): Promise<undefined> {
-    this.#run = input as RunFunction;
+    if (input instanceof ExistingWork) this.#existing = input;
+    this.#run = this.#existing ? () => this.#join(this.#existing!) : (input as RunFunction);
     this.#log = this.#host.output.log({ onError: (error) => this.#host.report(error) });
   }
 
@@ -55,7 +60,8 @@ export class FunctionWork implements Work {
   async #go(run: RunFunction): Promise<void> {
     const ended = await this.#call(run);
     if (this.#end || !ended) return;
-    this.#ending = this.#finish({ ...ended, endedAt: this.#now() });
+    const endedAt = this.#existing?.endedAt;
+    this.#ending = this.#finish({ ...ended, endedAt: endedAt ?? this.#now() });
     await this.#ending;
     this.#host.hint();
   }
@@ -67,6 +73,14 @@ export class FunctionWork implements Work {
     } catch (error) {
       return this.#isLeft ? undefined : failure(describeError(error));
     }
+  }
+
+  #join(work: ExistingWork): Promise<unknown> {
+    return work.run({
+      append: (chunk) => this.#log!.append(chunk),
+      now: () => this.#now(),
+      report: (error) => this.#host.report(error),
+    });
   }
 
   /** All output is in the file before the task can end. */
@@ -83,14 +97,22 @@ export class FunctionWork implements Work {
   }
 
   async stop(how: 'terminate' | 'kill', stop: TaskStop): Promise<void> {
-    if (how === 'terminate') this.#abort(abortReason(stop));
+    const reason = abortReason(stop);
+    if (how === 'terminate') {
+      this.#abort(reason);
+      await this.#existing?.terminate();
+      return;
+    }
+    if (!this.#killer.signal.aborted) this.#killer.abort(reason);
+    if (await this.#existing?.kill()) return;
     // The grace is over: what it does from now on changes nothing.
-    else this.#end ??= this.#gone();
+    this.#end ??= this.#gone();
   }
 
   async leave(stop: TaskStop): Promise<void> {
     this.#isLeft = true;
     this.#abort(abortReason(stop));
+    await this.#existing?.terminate();
     await this.#over;
   }
 
@@ -122,7 +144,17 @@ export class FunctionWork implements Work {
     this.#isClosed = true;
     this.#questions?.close();
     this.#abort(reason ? abortReason(reason) : new DOMException('the task has ended', 'AbortError'));
+    this.#dropExisting();
     await this.#log?.close();
+  }
+
+  /** Work that goes on without its task is told to end, too. */
+  #dropExisting(): void {
+    const work = this.#existing;
+    if (!work) return;
+    work.close();
+    // Not awaited: a `stop` that hangs must not keep the manager from closing.
+    work.terminate().catch((error: unknown) => this.#host.report(error));
   }
 
   get #asked(): Questions {
@@ -151,6 +183,7 @@ export class FunctionWork implements Work {
         return host.view.details;
       },
       signal: this.#controller.signal,
+      killSignal: this.#killer.signal,
       appendOutput: (chunk) => (this.#isClosed ? this.#refuse() : this.#log!.append(chunk)),
       reportProgress: (progress) => {
         if (!this.#isClosed && host.isActive) host.reportProgress(progress);
