@@ -23,10 +23,11 @@ const toldOnce = {
   'Slots.#onFree in whenFree': 'the queue takes slots and is told of free ones; before there is a queue nobody waits',
 };
 
-/** No parts, but how something stands: who holds a slot or a place, which launch is under way, which wait is woken. */
+/** No parts, but how something stands: who holds a slot or a place, which launch is under way and what it brought along, which wait is woken. */
 const states = [
   'DeliveryJob.#leave in #enter',
   'DeliveryJob.#leave in #queue',
+  'FunctionWork.#existing in launch',
   'Holdings.#slot in hold',
   'Launchable.launching in during',
   'Place.slot in drain',
