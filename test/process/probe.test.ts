@@ -166,10 +166,11 @@ describe('a supervisor that ended without a record', () => {
     const lab = new ProcessLab();
     const ran = join(lab.layout.directory, 'ran');
     const task = lab.task({ command: ['touch', ran] });
-    // Deleted in the moment of the launch, which made it again just before.
+    // Gone in the moment of the launch, which made it again just before; and what lies in its place keeps the watch from making it again.
     const spawn = childProcess.spawn;
     vi.spyOn(childProcess, 'spawn').mockImplementationOnce(((...args: Parameters<typeof spawn>) => {
       rmSync(lab.layout.runDir, { recursive: true });
+      writeFileSync(lab.layout.runDir, '');
       return spawn(...args);
     }) as typeof spawn);
     syncBuiltinESMExports();
@@ -178,8 +179,9 @@ describe('a supervisor that ended without a record', () => {
       syncBuiltinESMExports();
     });
     const launched = await lab.start(task);
-    // A look at a supervisor that lives makes the folder again: this one is to have found none.
-    await until(() => lab.hints.length > 0);
+    await until(() => lab.hints.includes(task.taskId));
+    rmSync(lab.layout.runDir);
+    mkdirSync(lab.layout.runDir);
     const outcome = await lab.ended(launched);
     expect(outcome).toMatchObject({ state: 'failed', details: { exitCode: 125 } });
     expect(outcome).toHaveProperty('error.message', expect.stringContaining('was not run'));
