@@ -108,6 +108,12 @@ describe('what a record may become', () => {
     expect(successionProblems(timed, later)).toEqual([]);
   });
 
+  it('has not begun while it is queued, whatever a damaged record said', () => {
+    expect(successionProblems({ ...queued, startedAt: 0.5 }, queued)).toEqual([]);
+    expect(successionProblems({ ...queued, startedAt: 0.5 }, running)).toEqual([]);
+    expect(successionProblems(running, { ...running, startedAt: 5_000 })).not.toEqual([]);
+  });
+
   it.each([
     ['another end', completed, { ...completed, status: 'killed' }],
     ['alive again', completed, running],
