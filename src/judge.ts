@@ -62,11 +62,7 @@ async function outcomeOf(
   // What cannot be looked at has not been seen to end: it is shown as it is on record.
   const found = await look(record as never).catch(() => undefined);
   if (!found) return undefined;
-  const began = record.startedAt ?? record.createdAt;
-  const base = {
-    endedAt: Math.max(found.endedAt ?? systemClock.now(), began),
-    ...(!isOwned && { outlivedCaller: true }),
-  };
+  const base = { endedAt: found.endedAt ?? systemClock.now(), ...(!isOwned && { outlivedCaller: true }) };
   if (found.state === 'gone') return isOwned ? undefined : { ...base, ending: 'gone', ...whyLost(record) };
   const details = found.details && { details: found.details as unknown as TaskRecord['details'] };
   if (found.state === 'completed') return { ...base, ending: 'completed', ...details };

@@ -8,7 +8,7 @@ import type { TaskObserver } from './task/subject.js';
 import type { Task } from './task/task.js';
 import type { Waits } from './waits.js';
 
-interface Parts {
+interface Needs {
   readonly table: TaskTable<Task>;
   readonly waits: Waits;
   readonly retention: Retention;
@@ -18,34 +18,34 @@ interface Parts {
 }
 
 export class Observer implements TaskObserver<Task> {
-  readonly #parts: Parts;
+  readonly #needs: Needs;
 
-  constructor(parts: Parts) {
-    this.#parts = parts;
+  constructor(needs: Needs) {
+    this.#needs = needs;
   }
 
   written(task: Task): void {
-    const { table, reconciler } = this.#parts;
+    const { table, reconciler } = this.#needs;
     table.put(task);
     reconciler.schedule();
   }
 
   changed(task: Task): void {
-    this.#parts.waits.notify(task);
+    this.#needs.waits.notify(task);
   }
 
   owes(task: Task): void {
-    this.#parts.outbox.offer(task.record);
+    this.#needs.outbox.offer(task.record);
   }
 
   ended(task: Task): void {
-    const { retention, lifetime } = this.#parts;
+    const { retention, lifetime } = this.#needs;
     retention.ended(task);
     lifetime.inBackground(retention.enforce(), task.taskId);
   }
 
   removed(task: Task): void {
-    const { table, retention } = this.#parts;
+    const { table, retention } = this.#needs;
     table.remove(task);
     retention.removed(task);
   }

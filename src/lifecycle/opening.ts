@@ -61,7 +61,7 @@ export async function openManager(settings: Settings, clock: Clock): Promise<Ope
   const news = new News(hub);
   const lifetime = new Lifetime((error, taskId) => news.report(toTaskError(error, 'STORAGE_FAILED', taskId), taskId));
   const losses = new Losses();
-  const store = await holder.while(openStore(settings, clock, hub, losses));
+  const store = await holder.while(openStore(settings, clock, news, losses));
   let closing: Closing | undefined;
   try {
     const waits = new Waits(clock, holder);
@@ -84,7 +84,7 @@ export async function openManager(settings: Settings, clock: Clock): Promise<Ope
   }
 }
 
-function openStore(settings: Settings, clock: Clock, hub: EventHub, losses: Losses): Promise<FileStore> {
+function openStore(settings: Settings, clock: Clock, news: News, losses: Losses): Promise<FileStore> {
   const { directory, fsync, foreignOwnerTimeoutMs, waitForOwnerMs, signal } = settings;
   return openFileStore({
     directory,
@@ -95,7 +95,7 @@ function openStore(settings: Settings, clock: Clock, hub: EventHub, losses: Loss
     clock,
     parse: createParser(settings.legacyShapes),
     onFenced: (owner, how) => losses.add({ owner, how }),
-    onError: (error) => hub.emit('error', { error }),
+    onError: (error) => news.report(error),
   });
 }
 

@@ -32,6 +32,8 @@ export class Queue {
   readonly #lifetime: Lifetime;
   readonly #news: News;
   readonly #places = new Set<Place>();
+  /** Those that need no slot. */
+  readonly #slotless = new Set<Place>();
   /** Their records could not be written: they are tried again by the next reconcile, not by the slot that they gave back. */
   readonly #deferred = new Set<Place>();
   readonly #launches = new Set<Promise<void>>();
@@ -49,6 +51,10 @@ export class Queue {
   /** Takes the place behind all that were registered before. */
   enter(group: string | undefined, seq: number, needsSlot = true): Place {
     const place: Place = { group, seq, needsSlot, waiting: undefined, slot: undefined };
+    if (!needsSlot) {
+      this.#slotless.add(place);
+      return place;
+    }
     this.#places.add(place);
     // Only after a restart does a task come that was there before others.
     if (seq < this.#lastSeq) this.#insert([]);
@@ -72,13 +78,15 @@ export class Queue {
   /** Gives up a place, and the slot that was held for it. */
   leave(place: Place): void {
     this.#places.delete(place);
+    this.#slotless.delete(place);
     this.#deferred.delete(place);
     place.slot?.release();
     place.slot = undefined;
   }
 
   remove(task: Queued): void {
-    for (const place of [...this.#places, ...this.#deferred]) if (place.waiting?.task === task) this.leave(place);
+    for (const place of [...this.#places, ...this.#slotless, ...this.#deferred])
+      if (place.waiting?.task === task) this.leave(place);
   }
 
   /** The first pass is over: all that were there before have their places. */
@@ -94,25 +102,35 @@ export class Queue {
 
   /** For a reconcile: tries everything again. */
   retry(): void {
-    this.#insert(this.#deferred);
+    const deferred = [...this.#deferred];
     this.#deferred.clear();
+    this.#insert(deferred.filter(({ needsSlot }) => needsSlot));
+    for (const place of deferred) if (!place.needsSlot) this.#slotless.add(place);
     this.drain();
   }
 
-  /** Gives every free slot to the oldest place that may have it. Called whenever a slot was freed; never throws. */
+  /** Whether nobody waits for a slot. */
+  get isEmpty(): boolean {
+    return this.#places.size === 0;
+  }
+
+  /**
+   * Gives every free slot to the oldest place that may have it. Called whenever a slot was freed; never throws. Where all slots are taken it
+   * visits no place that needs one.
+   */
   drain(): void {
     if (this.#lifetime.isClosing || this.#isHeld) return;
+    for (const place of this.#slotless) if (place.waiting) this.#begin(place);
     // Asked anew for each slot that is given out, and not for each place that gets none.
     let limit: number | undefined;
-    for (const place of [...this.#places]) {
-      if (place.slot || !this.#places.has(place)) continue;
-      if (place.needsSlot) {
-        limit ??= this.#asked(place, () => this.#slots.askLimit()) ?? 0;
-        const known = limit;
-        place.slot = this.#asked(place, () => this.#slots.tryTake(place.group, known));
-        if (!place.slot) continue;
-        limit = undefined;
-      }
+    for (const place of this.#places) {
+      if (place.slot) continue;
+      limit ??= this.#asked(place, () => this.#slots.askLimit()) ?? 0;
+      const known = limit;
+      if (this.#slots.used >= known) return;
+      place.slot = this.#asked(place, () => this.#slots.tryTake(place.group, known));
+      if (!place.slot) continue;
+      limit = undefined;
       if (place.waiting) this.#begin(place);
     }
   }
@@ -132,6 +150,7 @@ export class Queue {
     const { task, input } = place.waiting!;
     const { slot } = place;
     this.#places.delete(place);
+    this.#slotless.delete(place);
     place.slot = undefined;
     const launch = task
       .begin(slot, input)

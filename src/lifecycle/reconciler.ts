@@ -12,7 +12,7 @@ import type { Task } from './task/task.js';
 const CONCURRENT_LOOKS = 16;
 
 /** What a pass works on. */
-interface Parts extends Pick<Surroundings, 'clock' | 'lifetime' | 'settings' | 'store'> {
+interface Needs extends Pick<Surroundings, 'clock' | 'lifetime' | 'settings' | 'store'> {
   readonly news: News;
   readonly table: TaskTable<Task>;
   readonly queue: Queue;
@@ -21,14 +21,14 @@ interface Parts extends Pick<Surroundings, 'clock' | 'lifetime' | 'settings' | '
 
 /** Passes over the active tasks: on a timer while there are any, and on request. One bad task never stops a pass. */
 export class Reconciler {
-  readonly #parts: Parts;
+  readonly #needs: Needs;
   #timer: Timer | undefined;
   #running: Promise<ReconcileReport> | undefined;
   #next: Promise<ReconcileReport> | undefined;
   last: { readonly at: number; readonly report: ReconcileReport } | null = null;
 
-  constructor(parts: Parts) {
-    this.#parts = parts;
+  constructor(needs: Needs) {
+    this.#needs = needs;
   }
 
   /** A call during a pass waits for one more, which all such callers share: the pass under way may be past what they mean. */
@@ -46,7 +46,7 @@ export class Reconciler {
 
   /** Arms the timer while something is active, and clears it when nothing is. */
   schedule(): void {
-    const { settings, lifetime, clock, news } = this.#parts;
+    const { settings, lifetime, clock, news } = this.#needs;
     const { reconcileIntervalMs } = settings;
     const wanted = !lifetime.isClosing && reconcileIntervalMs > 0 && !isEmpty(this.#candidates());
     if (!wanted) {
@@ -75,7 +75,7 @@ export class Reconciler {
   }
 
   async #pass(): Promise<ReconcileReport> {
-    const { store, lifetime, queue, retention, clock, news } = this.#parts;
+    const { store, lifetime, queue, retention, clock, news } = this.#needs;
     await store.checkOwnership();
     lifetime.assertWritable();
     const tasks = [...this.#candidates()];
@@ -105,7 +105,7 @@ export class Reconciler {
 
   /** The active tasks that this host may touch. A generator, because asking whether there is any must not cost a walk over all. */
   *#candidates(): Generator<Task> {
-    for (const task of this.#parts.table.allActive()) if (task.kind !== undefined || task.isOrphaned) yield task;
+    for (const task of this.#needs.table.allActive()) if (task.kind !== undefined || task.isOrphaned) yield task;
   }
 }
 

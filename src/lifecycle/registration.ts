@@ -20,7 +20,7 @@ import { Task } from './task/task.js';
 import type { Waits } from './waits.js';
 import { hasUnrecordedInput, takeInput } from './work/sorts.js';
 
-interface Parts {
+interface Needs {
   readonly shared: Surroundings;
   readonly observer: TaskObserver<Task>;
   readonly table: TaskTable<Task>;
@@ -41,15 +41,15 @@ interface Admission {
 type OwingSpec = ParsedSpec & { readonly owed: Record<string, OwedDelivery> };
 
 export class Registration {
-  readonly #parts: Parts;
+  readonly #needs: Needs;
   /** Registrations under way, by id and by idempotency key: there is no task yet. */
   readonly #ids = new Set<string>();
   readonly #unwritten = new Set<TaskRecord>();
   readonly #keys = new Map<string, Promise<unknown>>();
   readonly #underWay = new Set<Promise<unknown>>();
 
-  constructor(parts: Parts) {
-    this.#parts = parts;
+  constructor(needs: Needs) {
+    this.#needs = needs;
   }
 
   /** Takes a slot that the spec brings over, or gives it back: once a task has it, releasing it changes nothing. */
@@ -70,21 +70,21 @@ export class Registration {
 
   /** Those whose tasks are not on record yet. Frozen, as all that a predicate of the host is given. */
   *unwritten(): Generator<TaskRecord> {
-    for (const record of this.#unwritten) if (!this.#parts.table.get(record.taskId)) yield deepFreeze(record);
+    for (const record of this.#unwritten) if (!this.#needs.table.get(record.taskId)) yield deepFreeze(record);
   }
 
   async #registerAny(spec: unknown): Promise<TaskRecord> {
     try {
       return await this.#register(this.#parse(spec));
     } finally {
-      this.#parts.shared.slots.giveBack((spec as { slot?: unknown } | null | undefined)?.slot);
+      this.#needs.shared.slots.giveBack((spec as { slot?: unknown } | null | undefined)?.slot);
     }
   }
 
   #parse(spec: unknown): OwingSpec {
-    const parsed = parseSpec(spec, this.#parts.kinds);
+    const parsed = parseSpec(spec, this.#needs.kinds);
     if (!parsed.detached) parsed.signal?.throwIfAborted();
-    return { ...parsed, owed: this.#parts.outbox.owe(parsed.hooks) };
+    return { ...parsed, owed: this.#needs.outbox.owe(parsed.hooks) };
   }
 
   async #register(spec: OwingSpec): Promise<TaskRecord> {
@@ -93,7 +93,7 @@ export class Registration {
     for (let twin = this.#keys.get(key); twin; twin = this.#keys.get(key)) {
       await twin.catch(() => undefined); // refused for its own caller; then this one tries
     }
-    const existing = this.#parts.table.byKey(key);
+    const existing = this.#needs.table.byKey(key);
     if (existing) {
       assertSame(key, existing.record, { kind: spec.kind.name, details: spec.details });
       return existing.view;
@@ -104,7 +104,7 @@ export class Registration {
   }
 
   async #registerNew(spec: OwingSpec): Promise<TaskRecord> {
-    const { table, shared } = this.#parts;
+    const { table, shared } = this.#needs;
     const taskId = this.#reserveId(spec);
     let admission: Admission = {};
     let giveBack: (() => void) | undefined;
@@ -112,7 +112,7 @@ export class Registration {
       const seq = table.nextSeq();
       admission = this.#admit(spec, seq);
       giveBack = takeInput(spec.input);
-      const task = new Task(shared, this.#parts.observer, this.#freshRecord(spec, taskId), seq, spec.kind);
+      const task = new Task(shared, this.#needs.observer, this.#freshRecord(spec, taskId), seq, spec.kind);
       const { place, slot } = admission;
       return await this.#enter(task, () => (place ? this.#enqueue(task, spec, place) : this.#begin(task, spec, slot)));
     } catch (error) {
@@ -128,7 +128,7 @@ export class Registration {
   }
 
   #reserveId({ taskId, kind }: ParsedSpec): string {
-    const { table, unavailableIds } = this.#parts;
+    const { table, unavailableIds } = this.#needs;
     const taken = (id: string) => this.#ids.has(id) || table.get(id) !== undefined || unavailableIds.has(id);
     if (taskId !== undefined && taken(taskId)) {
       const why = unavailableIds.has(taskId) ? 'belongs to a record that cannot be read' : 'is taken';
@@ -142,15 +142,14 @@ export class Registration {
 
   /** A slot, or a place in the queue; foreground work takes neither. Throws `CAPACITY_EXCEEDED`. */
   #admit({ detached, slot, group, whenFull }: ParsedSpec, seq: number): Admission {
-    const { slots, queue, settings } = this.#parts.shared;
+    const { slots, queue, settings } = this.#needs.shared;
     if (slot) {
       const held = slots.claim(slot, group);
       if (detached) return { slot: held };
       held.release();
     }
     if (!detached) return {};
-    // Where the limit has grown, those that wait already come first.
-    queue.drain();
+    this.#serveQueue(group);
     if ((whenFull ?? settings.whenFull) === 'reject') return { slot: slots.takeFree(group) };
     const held = slots.tryTake(group);
     return held ? { slot: held } : { place: queue.enter(group, seq) };
@@ -158,14 +157,19 @@ export class Registration {
 
   /** A slot for the host to hold. Throws `CAPACITY_EXCEEDED`. */
   reserve(group: string | undefined): Slot {
-    const { queue, slots } = this.#parts.shared;
-    queue.drain();
-    return slots.reserve(group);
+    this.#serveQueue(group);
+    return this.#needs.shared.slots.reserve(group);
+  }
+
+  /** Where a limit has grown, those that wait already come first. Where there is no slot to be had, the queue is not visited. */
+  #serveQueue(group: string | undefined): void {
+    const { queue, slots } = this.#needs.shared;
+    if (!queue.isEmpty && slots.hasFree(group)) queue.drain();
   }
 
   /** Until the task is on record, whoever waits for all tasks waits for it. */
   async #enter(task: Task, begin: () => Promise<TaskRecord>): Promise<TaskRecord> {
-    const { store } = this.#parts.shared;
+    const { store } = this.#needs.shared;
     const { record } = task;
     this.#unwritten.add(record);
     try {
@@ -173,13 +177,13 @@ export class Registration {
       return await begin();
     } finally {
       this.#unwritten.delete(record);
-      this.#parts.waits.notify();
+      this.#needs.waits.notify();
     }
   }
 
   async #enqueue(task: Task, spec: ParsedSpec, place: Place): Promise<TaskRecord> {
     const queued = await task.post({ is: 'queued' });
-    this.#parts.shared.queue.fill(place, task, spec.input);
+    this.#needs.shared.queue.fill(place, task, spec.input);
     return queued;
   }
 
@@ -189,7 +193,7 @@ export class Registration {
   }
 
   #freshRecord(spec: OwingSpec, taskId: string): TaskRecord {
-    const { settings, clock, store } = this.#parts.shared;
+    const { settings, clock, store } = this.#needs.shared;
     const ceiling = spec.kind.spec?.fields.maxOutputBytes
       ? (spec.maxOutputBytes ?? settings.maxOutputBytes)
       : Number.POSITIVE_INFINITY;

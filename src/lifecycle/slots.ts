@@ -69,6 +69,11 @@ export class Slots {
     return this.#obstacle(group, limit) ? undefined : this.take(group);
   }
 
+  /** Whether {@link tryTake} would give one. Throws what it throws. */
+  hasFree(group: string | undefined): boolean {
+    return this.#obstacle(group, this.askLimit()) === undefined;
+  }
+
   /** A slot. Throws `CAPACITY_EXCEEDED` where none is free. */
   takeFree(group: string | undefined): HeldSlot {
     const obstacle = this.#obstacle(group, this.askLimit());

@@ -75,7 +75,9 @@ describe('a limit that is a function', () => {
     const manager = await openManager({ maxRunningTasks: () => limit, whenFull: 'queue', reconcileIntervalMs: 0 });
     for (const taskId of ['first', 'second', 'third']) await manager.registerTask({ ...hanging, taskId });
     limit = 2;
+    const second = next(manager, 'task:started', 'second');
     expect((await manager.registerTask({ ...hanging, taskId: 'fourth' })).status).toBe('queued');
+    await second;
     const statuses = () => manager.listTasks({ order: 'oldest' }).map(({ status }) => status);
     expect(statuses()).toEqual(['running', 'running', 'queued', 'queued']);
     limit = 3;

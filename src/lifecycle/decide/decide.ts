@@ -73,10 +73,9 @@ interface Rule<N extends FindingName> {
   refuse?(record: TaskRecord, finding: Finding<N>): void;
 }
 
-const any = taskStatuses;
 const active: readonly TaskStatus[] = ['queued', 'running', 'waiting'];
 const begun: readonly TaskStatus[] = ['running', 'waiting'];
-const terminal = any.filter((status) => isTerminalStatus(status));
+const terminal = taskStatuses.filter((status) => isTerminalStatus(status));
 
 const ruleOf: { readonly [N in FindingName]: Rule<N> } = {
   queued: {
@@ -198,7 +197,7 @@ const ruleOf: { readonly [N in FindingName]: Rule<N> } = {
     decide: (record) => decision(record),
   },
   described: {
-    from: any,
+    from: taskStatuses,
     events: ['task:updated'],
     effects: [],
     decide: (record, { description = record.description, metadata }) =>
@@ -228,7 +227,7 @@ const ruleOf: { readonly [N in FindingName]: Rule<N> } = {
     },
   },
   delivered: {
-    from: any,
+    from: taskStatuses,
     events: [],
     effects: [],
     decide: (record, { next }) => {
@@ -264,7 +263,7 @@ const ruleOf: { readonly [N in FindingName]: Rule<N> } = {
 export const rules: { readonly [N in FindingName]: Omit<Rule<N>, 'decide' | 'refuse'> } = ruleOf;
 
 /**
- * What follows from a finding; `undefined`: nothing. Pure: the same record and finding give the same decision. Throws `INVALID_SPEC` where the
+ * What follows from a finding; `undefined`: nothing. Pure, as far as the functions are that a finding brings. Throws `INVALID_SPEC` where the
  * record would outgrow its limit, `TASK_NOT_WAITING`, and what functions of the finding throw.
  */
 export function decide<N extends FindingName>(record: TaskRecord, finding: Finding<N>): Decision | undefined {

@@ -6,6 +6,7 @@ import type { JsonObject, JsonValue, OwnerIdentity, TaskError, TaskStop, Waiting
 /** How a task was found to have ended. Fixed when it is found: a write that fails does not change it. */
 export interface Outcome {
   readonly ending: Ending;
+  /** As it was found; on record it is never before the start, since the wall clock may have been set back. */
   readonly endedAt: number;
   readonly error?: TaskError;
   readonly result?: JsonValue;

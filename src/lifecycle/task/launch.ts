@@ -8,7 +8,7 @@ import { isOver, toTaskError } from '../failures.js';
 import type { HeldSlot } from '../slots.js';
 import { failure, limited } from '../work/answers.js';
 import { Launching } from './launching.js';
-import { type Subject, timeOf } from './subject.js';
+import type { Subject } from './subject.js';
 
 /** A task whose launch can be begun and ended. */
 export interface Launchable extends Subject {
@@ -119,13 +119,13 @@ async function giveUp(task: Launchable): Promise<void> {
 async function endUnbegun(task: Launchable): Promise<void> {
   // It was never `running`: its end gives no slot back.
   if (task.record.status === 'queued') task.hold(undefined);
-  await task.settle({ ending: 'gone', endedAt: timeOf(task), neverBegan: 'nobody was told' });
+  await task.settle({ ending: 'gone', endedAt: task.clock.now(), neverBegan: 'nobody was told' });
 }
 
 async function failed(task: Launchable, error: unknown, callerWaits: boolean): Promise<BackgroundTaskError> {
   await task.settle({
     ...failure(describeError(error)),
-    endedAt: timeOf(task),
+    endedAt: task.clock.now(),
     neverBegan: callerWaits ? 'caller was told' : 'nobody was told',
   });
   const message = `could not start "${task.record.description}": ${describeError(error).message}`;

@@ -9,7 +9,6 @@ import type { Outcome } from '../decide/finding.js';
 import type { Look } from '../work/work.js';
 import { abandoned, outOfReach } from './out-of-reach.js';
 import type { LookResult, Subject } from './subject.js';
-import { timeOf } from './subject.js';
 import { adopt, recover, requeue } from './takeover.js';
 
 type Ended = Extract<Look, { ended: true }>;
@@ -80,7 +79,7 @@ async function settle(
 }
 
 function gone(task: Subject): Outcome {
-  return { ending: 'gone', endedAt: timeOf(task) };
+  return { ending: 'gone', endedAt: task.clock.now() };
 }
 
 /** Writes down what a probe said of work that goes on, where it says something new. */

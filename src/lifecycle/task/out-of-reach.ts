@@ -6,7 +6,7 @@ import { BackgroundTaskError } from '../../errors.js';
 import { cutText } from '../../task/json.js';
 import { MAX_TEXT_BYTES } from '../../task/record.js';
 import type { Outcome } from '../decide/finding.js';
-import { type Subject, timeOf } from './subject.js';
+import type { Subject } from './subject.js';
 
 export function outOfReach({ taskId, outOfReach: found }: Subject): BackgroundTaskError {
   return new BackgroundTaskError(
@@ -20,5 +20,5 @@ export function outOfReach({ taskId, outOfReach: found }: Subject): BackgroundTa
 /** How a task ends that is given up. */
 export function abandoned(task: Subject, why: string): Outcome {
   const stopReason = cutText(`abandoned ${why} (it ran ${task.outOfReach?.where})`, MAX_TEXT_BYTES);
-  return { ending: 'abandoned', endedAt: timeOf(task), stopReason };
+  return { ending: 'abandoned', endedAt: task.clock.now(), stopReason };
 }

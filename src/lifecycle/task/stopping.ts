@@ -10,7 +10,7 @@ import type { StopCause, TaskStop } from '../../task/types.js';
 import { isOver, toTaskError } from '../failures.js';
 import { abortReason } from '../work/function-work.js';
 import { abandoned, outOfReach } from './out-of-reach.js';
-import { type Subject, timeOf } from './subject.js';
+import type { Subject } from './subject.js';
 
 /** How to stop, and what to say about it. */
 export interface StopOptions {
@@ -116,7 +116,7 @@ async function dequeue(task: Subject, request: StopRequest): Promise<void> {
   task.shared.queue.remove(task);
   if (!task.outcome) task.note({ stop: task.working.stop ?? stopOf(task, request) });
   if (request.skipHooks) task.note({ skipHooks: true });
-  await task.settle({ ending: 'gone', endedAt: timeOf(task) });
+  await task.settle({ ending: 'gone', endedAt: task.clock.now() });
 }
 
 /**

@@ -3,7 +3,6 @@ import type { Clock } from '../../clock.js';
 import type { Settings } from '../../options.js';
 import type { TaskStore } from '../../store/contract.js';
 import type { KindRuntime } from '../../task/kind-runtime.js';
-import type { TaskRecord } from '../../task/record.js';
 import type { Outcome } from '../decide/finding.js';
 import type { Lifetime } from '../lifetime.js';
 import type { News } from '../news.js';
@@ -88,9 +87,4 @@ export interface Subject extends WorkHost, Queued {
 /** Whether it goes on: it has not ended, and nobody decided how it ends. */
 export function isOpen(task: Subject): boolean {
   return task.isActive && !task.outcome && !task.working.stop;
-}
-
-/** The wall clock, but never before the start of the task. */
-export function timeOf({ record, clock }: { readonly record: TaskRecord; readonly clock: Clock }): number {
-  return Math.max(clock.now(), record.startedAt ?? record.createdAt);
 }

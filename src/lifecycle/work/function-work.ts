@@ -9,7 +9,6 @@ import type { KindRuntime } from '../../task/kind-runtime.js';
 import type { TaskRecord } from '../../task/record.js';
 import { describeError } from '../../task/task-error.js';
 import type { JsonObject, JsonValue, StandardSchema, TaskStop } from '../../task/types.js';
-import { notBefore } from '../decide/fields.js';
 import type { Outcome } from '../decide/finding.js';
 import { checkDetails, jsonObject } from '../json-input.js';
 import { completion, failure, limited, whyMissing } from './answers.js';
@@ -61,7 +60,7 @@ export class FunctionWork implements Work {
     const ended = await this.#call(run);
     if (this.#end || !ended) return;
     const endedAt = this.#existing?.endedAt;
-    this.#ending = this.#finish({ ...ended, endedAt: endedAt ?? this.#now() });
+    this.#ending = this.#finish({ ...ended, endedAt: endedAt ?? this.#host.clock.now() });
     await this.#ending;
     this.#host.hint();
   }
@@ -78,7 +77,7 @@ export class FunctionWork implements Work {
   #join(work: ExistingWork): Promise<unknown> {
     return work.run({
       append: (chunk) => this.#log!.append(chunk),
-      now: () => this.#now(),
+      now: () => this.#host.clock.now(),
       report: (error) => this.#host.report(error),
     });
   }
@@ -167,11 +166,7 @@ export class FunctionWork implements Work {
   }
 
   #gone(): Outcome {
-    return { ending: 'gone', endedAt: this.#now() };
-  }
-
-  #now(): number {
-    return notBefore(this.#host.record, this.#host.clock.now());
+    return { ending: 'gone', endedAt: this.#host.clock.now() };
   }
 
   #context(): RunContext<JsonObject> {

@@ -7,7 +7,6 @@ import { came, show } from '../../task/show.js';
 import { describeError } from '../../task/task-error.js';
 import type { Awaitable, JsonObject, JsonValue } from '../../task/types.js';
 import { Limiter } from '../../util/limiter.js';
-import { notBefore } from '../decide/fields.js';
 import type { Outcome } from '../decide/finding.js';
 import { toTaskError } from '../failures.js';
 import { completion, detailPatch, failure, fittingPatch, limited, whyMissing } from './answers.js';
@@ -98,7 +97,7 @@ export class KindWork implements Work {
       );
     }
     const isTime = Number.isFinite(probe.endedAt) && (probe.endedAt as number) >= 0;
-    const endedAt = notBefore(this.#host.record, isTime ? probe.endedAt! : this.#host.clock.now());
+    const endedAt = isTime ? probe.endedAt! : this.#host.clock.now();
     if (probe.state === 'gone') {
       const { neverBegan, details } = probe as Partial<NeverBegan>;
       return { ending: 'gone', endedAt, ...(neverBegan && details && { neverBegan: 'nobody was told', details }) };

@@ -156,7 +156,7 @@ export const mutations: readonly Mutation[] = [
     edits: [
       {
         file: 'src/lifecycle/queue.ts',
-        find: 'for (const place of [...this.#places]) {',
+        find: 'for (const place of this.#places) {',
         replace: 'for (const place of [...this.#places].reverse()) {',
       },
     ],
